@@ -1,0 +1,108 @@
+"""What a shield is: stages, what it is given, the verdict it gives. Knows no policy and no concrete shield."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from agentkit.errors import ShieldError
+from agentkit.messages import Message, Provenance
+
+
+class Stage(StrEnum):
+    """Where in a turn content is judged."""
+
+    USER_INPUT = "user_input"
+    TOOL_DESCRIPTION = "tool_description"
+    TOOL_CALL = "tool_call"
+    CODE = "code"
+    TOOL_RESULT = "tool_result"
+    MEMORY = "memory"
+    MODEL_OUTPUT = "model_output"
+
+
+class Action(StrEnum):
+    """What the policy does on a hit, from the mildest to the strictest: the strictest of a stage counts."""
+
+    ALLOW = "allow"
+    ANNOTATE = "annotate"
+    REDACT = "redact"
+    WITHHOLD = "withhold"
+    ESCALATE = "escalate"
+    BLOCK = "block"
+
+    @property
+    def severity(self) -> int:
+        """0 for `allow`, rising to `block`."""
+        return list(Action).index(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShieldInput:
+    """One piece of content to judge, and what a shield may look at beside it.
+
+    `history` is the conversation before this content, oldest first. `language` is set at stage `code` where
+    the caller knows it (`python`).
+    """
+
+    text: str
+    stage: Stage
+    provenance: Provenance
+    history: tuple[Message, ...] = ()
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Where in the text something was found: character offsets `[start, end)`, and a label for it."""
+
+    start: int
+    end: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a shield concluded.
+
+    `score` is in [0, 1] where the shield has one. `category` and `reason` never quote the content.
+    """
+
+    flagged: bool
+    score: float | None = None
+    threshold: float | None = None
+    category: str | None = None
+    reason: str | None = None
+    findings: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        # `is` checks: a shield that answers "yes" or NaN has not reached a verdict.
+        if self.flagged is not True and self.flagged is not False:
+            raise ShieldError(f"verdict.flagged must be a bool, got {type(self.flagged).__name__}")
+        if self.score is not None and not (math.isfinite(self.score) and 0.0 <= self.score <= 1.0):
+            raise ShieldError(f"verdict.score must be in [0, 1], got {self.score!r}")
+
+
+class Shield(Protocol):
+    """Judges content. Configured by a policy, run by the pipeline."""
+
+    async def start(self) -> None:
+        """Load what the shield needs; called once, before the first check.
+
+        Raises:
+            ConfigurationError, ModelLoadError: if the shield cannot work; the agent then does not start.
+        """
+
+    async def check(self, content: ShieldInput) -> Verdict:
+        """Judge one piece of content.
+
+        Reads only; may be called concurrently. Never returns a verdict it did not reach.
+
+        Raises:
+            ShieldError: if the check could not be completed.
+        """
+
+    async def close(self) -> None:
+        """Free what `start` took. Closing twice is allowed."""
