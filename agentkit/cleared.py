@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, NoReturn, TypeVar, final
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 
 
@@ -34,7 +35,7 @@ def claim_seal(owner: str) -> Seal:
 
 
 @final
-class Cleared(Generic[T]):
+class Cleared(Generic[T_co]):
     """A value that the pipeline cleared. Immutable; cannot be built, copied or unpickled elsewhere.
 
     `map` re-expresses the same content in another form (a message as token ids, text as an event).
@@ -42,18 +43,18 @@ class Cleared(Generic[T]):
 
     __slots__ = ("_value",)
 
-    def __init__(self, value: T, *, seal: Seal) -> None:
+    def __init__(self, value: T_co, *, seal: Seal) -> None:
         if seal is not _SEAL:
             raise TypeError("only the shield pipeline can clear content")
         object.__setattr__(self, "_value", value)
 
     @property
-    def value(self) -> T:
+    def value(self) -> T_co:
         """The content itself."""
-        value: T = self._value  # type: ignore[attr-defined]  # set through object.__setattr__
+        value: T_co = self._value  # type: ignore[attr-defined]  # set through object.__setattr__
         return value
 
-    def map(self, express: Callable[[T], U]) -> Cleared[U]:
+    def map(self, express: Callable[[T_co], U]) -> Cleared[U]:
         """Return the same content in another form."""
         return Cleared(express(self.value), seal=_SEAL)
 

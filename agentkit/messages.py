@@ -115,7 +115,8 @@ def message_to_json(message: Message) -> dict[str, Any]:
             "trusted": message.provenance.trusted,
         },
         "tool_calls": [
-            {"id": call.id, "name": call.name, "arguments": dict(call.arguments)} for call in message.tool_calls
+            {"id": call.id, "name": call.name, "arguments": dict(call.arguments)}
+            for call in message.tool_calls
         ],
         "call_id": message.call_id,
         "tool_name": message.tool_name,
@@ -138,7 +139,8 @@ def message_from_json(data: Mapping[str, Any]) -> Message:
             trusted=bool(provenance["trusted"]),
         ),
         tool_calls=tuple(
-            ToolCall(id=call["id"], name=call["name"], arguments=call["arguments"]) for call in data["tool_calls"]
+            ToolCall(id=call["id"], name=call["name"], arguments=call["arguments"])
+            for call in data["tool_calls"]
         ),
         call_id=data["call_id"],
         tool_name=data["tool_name"],

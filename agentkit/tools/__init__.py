@@ -1,1 +1,27 @@
-"""."""
+"""Act: functions that a model may call, checked before they run and bounded while they run."""
+
+from __future__ import annotations
+
+from agentkit.tools.approval import ApprovalDecision, ApprovalRequest, Approver, ask, call_digest
+from agentkit.tools.base import Approval, Code, Effect, Tool, Trust
+from agentkit.tools.decorator import tool
+from agentkit.tools.executor import Executor, ToolOutcome, ToolStatus
+from agentkit.tools.toolset import Toolset
+
+__all__ = [
+    "Approval",
+    "ApprovalDecision",
+    "ApprovalRequest",
+    "Approver",
+    "Code",
+    "Effect",
+    "Executor",
+    "Tool",
+    "ToolOutcome",
+    "ToolStatus",
+    "Toolset",
+    "Trust",
+    "ask",
+    "call_digest",
+    "tool",
+]

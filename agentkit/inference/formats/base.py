@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -66,6 +66,16 @@ class OutputParser(Protocol):
         """End the output; return the text that was still held back, and what the whole means."""
 
 
+class OutputDecoder(Protocol):
+    """Decodes one output id by id; all pieces together are what `Format.output_text` gives."""
+
+    def feed(self, token_id: int) -> str:
+        """Return the text that is certain now; never half a character."""
+
+    def finish(self) -> str:
+        """End the output; return U+FFFD if a character was left incomplete."""
+
+
 class Format(Protocol):
     """One dialect of prompts for one tokenizer. Pure: no clock, no state between calls.
 
@@ -99,11 +109,32 @@ class Format(Protocol):
     def close_turn(self, output_ids: Sequence[int]) -> list[int]:
         """Return the ids to append after a generated output so that its message is complete."""
 
+    def output_decoder(self) -> OutputDecoder:
+        """Return a decoder for one output. What it gives is for the parser, not for the user.
+
+        Special ids have no text, except that the python tag becomes `call_parser.PYTHON_TAG`, which ordinary
+        tokens cannot spell.
+        """
+
     def output_text(self, output_ids: Sequence[int]) -> str:
-        """Return the text of an output as the parser wants it: without the stop id that ended it."""
+        """Return the text of a whole output, as `output_decoder` gives it."""
 
     def parser(self, tools: Sequence[ToolSpec]) -> OutputParser:
         """Return a parser for one output, given the tools that were offered."""
 
-    def call_grammar(self, tools: Sequence[ToolSpec], choice: ToolChoice) -> Grammar | None:
-        """Return the grammar of this dialect's calls to these tools; None where nothing is to be constrained."""
+    def call_grammar(
+        self,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        *,
+        answer_schema: Mapping[str, Any] | None = None,
+    ) -> Grammar | None:
+        """Return the grammar of one output; None where nothing is to be constrained.
+
+        `AUTO` is an answer or one call that fits its tool's schema, `REQUIRED` only the call, `NONE` only the
+        answer. With an `answer_schema` the answer is JSON that fits it, without one it is text that does not
+        begin like a call. Keywords that a grammar cannot express are left to whoever validates the arguments.
+
+        Raises:
+            ConfigurationError: if a call is required and no tool is offered.
+        """

@@ -1,0 +1,130 @@
+"""agentkit: agents that run on your own machine, behind shields that cannot be bypassed.
+
+Everything public is here, flat. Names load when they are first used: importing agentkit loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentkit.agent.agent import Agent as Agent
+    from agentkit.agent.events import ApprovalRequested as ApprovalRequested
+    from agentkit.agent.events import Event as Event
+    from agentkit.agent.events import RunFinished as RunFinished
+    from agentkit.agent.events import ShieldDecision as ShieldDecision
+    from agentkit.agent.events import TextDelta as TextDelta
+    from agentkit.agent.events import ToolCallFinished as ToolCallFinished
+    from agentkit.agent.events import ToolCallStarted as ToolCallStarted
+    from agentkit.agent.limits import Limits as Limits
+    from agentkit.agent.result import RunResult as RunResult
+    from agentkit.agent.result import RunStatus as RunStatus
+    from agentkit.agent.result import RunUsage as RunUsage
+    from agentkit.agent.session import Run as Run
+    from agentkit.agent.session import Session as Session
+    from agentkit.cleared import Cleared as Cleared
+    from agentkit.errors import AgentKitError as AgentKitError
+    from agentkit.errors import BlockedError as BlockedError
+    from agentkit.errors import ConfigurationError as ConfigurationError
+    from agentkit.errors import ContextLengthError as ContextLengthError
+    from agentkit.errors import GrammarError as GrammarError
+    from agentkit.errors import InferenceError as InferenceError
+    from agentkit.errors import InvalidArgumentsError as InvalidArgumentsError
+    from agentkit.errors import ModelLoadError as ModelLoadError
+    from agentkit.errors import PolicyError as PolicyError
+    from agentkit.errors import SessionBusyError as SessionBusyError
+    from agentkit.errors import ShieldError as ShieldError
+    from agentkit.errors import StoreError as StoreError
+    from agentkit.errors import ToolDefinitionError as ToolDefinitionError
+    from agentkit.errors import ToolError as ToolError
+    from agentkit.inference.base import Engine as Engine
+    from agentkit.inference.base import SamplingParams as SamplingParams
+    from agentkit.inference.config import EngineConfig as EngineConfig
+    from agentkit.inference.engine import LocalEngine as LocalEngine
+    from agentkit.memory.in_process import MemoryStore as MemoryStore
+    from agentkit.memory.sqlite import SQLiteStore as SQLiteStore
+    from agentkit.memory.store import Store as Store
+    from agentkit.messages import Message as Message
+    from agentkit.messages import Provenance as Provenance
+    from agentkit.messages import Role as Role
+    from agentkit.messages import ToolCall as ToolCall
+    from agentkit.shields.base import Action as Action
+    from agentkit.shields.base import Finding as Finding
+    from agentkit.shields.base import Shield as Shield
+    from agentkit.shields.base import ShieldInput as ShieldInput
+    from agentkit.shields.base import Stage as Stage
+    from agentkit.shields.base import Verdict as Verdict
+    from agentkit.shields.decision import Decision as Decision
+    from agentkit.shields.pipeline import Pipeline as Pipeline
+    from agentkit.shields.policy import Policy as Policy
+    from agentkit.shields.registry import register_shield as register_shield
+    from agentkit.tools.approval import ApprovalDecision as ApprovalDecision
+    from agentkit.tools.approval import ApprovalRequest as ApprovalRequest
+    from agentkit.tools.base import Code as Code
+    from agentkit.tools.base import Tool as Tool
+    from agentkit.tools.decorator import tool as tool
+
+_HOMES = {
+    "agent.agent": ("Agent",),
+    "agent.events": (
+        "ApprovalRequested",
+        "Event",
+        "RunFinished",
+        "ShieldDecision",
+        "TextDelta",
+        "ToolCallFinished",
+        "ToolCallStarted",
+    ),
+    "agent.limits": ("Limits",),
+    "agent.result": ("RunResult", "RunStatus", "RunUsage"),
+    "agent.session": ("Run", "Session"),
+    "cleared": ("Cleared",),
+    "errors": (
+        "AgentKitError",
+        "BlockedError",
+        "ConfigurationError",
+        "ContextLengthError",
+        "GrammarError",
+        "InferenceError",
+        "InvalidArgumentsError",
+        "ModelLoadError",
+        "PolicyError",
+        "SessionBusyError",
+        "ShieldError",
+        "StoreError",
+        "ToolDefinitionError",
+        "ToolError",
+    ),
+    "inference.base": ("Engine", "SamplingParams"),
+    "inference.config": ("EngineConfig",),
+    "inference.engine": ("LocalEngine",),
+    "memory.in_process": ("MemoryStore",),
+    "memory.sqlite": ("SQLiteStore",),
+    "memory.store": ("Store",),
+    "messages": ("Message", "Provenance", "Role", "ToolCall"),
+    "shields.base": ("Action", "Finding", "Shield", "ShieldInput", "Stage", "Verdict"),
+    "shields.decision": ("Decision",),
+    "shields.pipeline": ("Pipeline",),
+    "shields.policy": ("Policy",),
+    "shields.registry": ("register_shield",),
+    "tools.approval": ("ApprovalDecision", "ApprovalRequest"),
+    "tools.base": ("Code", "Tool"),
+    "tools.decorator": ("tool",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]  # tested against the imports above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'agentkit' has no attribute {name!r}")
+    value = getattr(import_module(f"agentkit.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

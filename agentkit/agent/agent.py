@@ -1,0 +1,157 @@
+"""The agent: a model, instructions, tools and a policy. Starts them once and opens sessions on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import anyio
+from pydantic import BaseModel
+
+from agentkit.agent.limits import Limits
+from agentkit.agent.result import RunResult
+from agentkit.agent.runtime import Runtime, start_runtime
+from agentkit.agent.session import Session
+from agentkit.errors import ConfigurationError
+from agentkit.inference.base import Engine, SamplingParams
+from agentkit.memory import MemoryStore, open_store
+from agentkit.memory.store import Store
+from agentkit.shields.base import Shield
+from agentkit.shields.decision import Ask
+from agentkit.shields.policy import Policy
+from agentkit.tools.approval import Approver
+from agentkit.tools.base import Tool
+
+
+class Agent:
+    """An agent behind its shields.
+
+    Args:
+        model: A catalogue name, a folder, a `.gguf` file, a hub id, or an `Engine`.
+        instructions: What the developer tells the model; trusted, never judged.
+        tools: Functions made into tools by `@tool`.
+        policy: A policy, or the path of a policy file. None is the built-in default policy, never "no shields".
+        limits: The bounds of each run.
+        store: Where sessions are kept: a `Store`, or a URL such as `sqlite:///agent.db`. None keeps them in memory.
+        approver: Asked before a call that the policy or the tool wants approved; without one such calls are refused.
+        escalate: Asked about content that a shield escalates; without one such content is blocked.
+        sampling: How tokens are drawn.
+        shields: Ready-made shields by their name in the policy, used in place of building them.
+
+    Use it as `async with agent:` to load the model once and free it at the end. Without the block the first run
+    loads it, and `close` frees it.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Engine,
+        *,
+        instructions: str = "",
+        tools: Sequence[Tool | Callable[..., Any]] = (),
+        policy: Policy | str | Path | None = None,
+        limits: Limits | None = None,
+        store: Store | str | None = None,
+        approver: Approver | None = None,
+        escalate: Ask | None = None,
+        sampling: SamplingParams | None = None,
+        shields: Mapping[str, Shield] | None = None,
+    ) -> None:
+        if isinstance(model, str) and not model:
+            raise ConfigurationError("model must be a name, a path or an Engine, got an empty string")
+        self._model = str(model) if isinstance(model, Path) else model
+        self._instructions = instructions
+        self._tools = tuple(tools)
+        self._policy = _as_policy(policy)
+        self._limits = limits or Limits()
+        self._store = open_store(store)
+        self._keeps = store is not None
+        self._approver = approver
+        self._escalate = escalate
+        self._sampling = sampling or SamplingParams()
+        self._shields = dict(shields or {})
+        self._runtime: Runtime | None = None
+        self._closing = AsyncExitStack()
+        self._starting: anyio.Lock | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> Runtime:
+        """Load the model and the shields, once; later calls return at once.
+
+        Raises:
+            ModelLoadError, ConfigurationError, BlockedError: if a part cannot start; nothing stays loaded.
+        """
+        if self._runtime is not None:
+            return self._runtime
+        self._starting = self._starting or anyio.Lock()
+        async with self._starting:
+            if self._runtime is None:
+                self._runtime = await self._start()
+        return self._runtime
+
+    async def close(self) -> None:
+        """Free what the agent loaded. Sessions can go on afterwards: the next run loads it again."""
+        self._runtime = None
+        self._starting = None
+        closing, self._closing = self._closing, AsyncExitStack()
+        await closing.aclose()
+
+    def session(self, session_id: str | None = None, *, store: Store | str | None = None) -> Session:
+        """Return a session: the one that the store holds under this id, or a new one.
+
+        Args:
+            session_id: By custom `tenant/session`; None makes a new id.
+            store: Where this session is kept; None is the agent's store.
+        """
+        return Session(
+            self,
+            session_id or f"session-{uuid4().hex[:12]}",
+            self._store if store is None else open_store(store),
+        )
+
+    async def run(
+        self, text: str, *, limits: Limits | None = None, output_type: type[BaseModel] | None = None
+    ) -> RunResult:
+        """Run one turn in a new session of its own; without a store, nothing of it is kept."""
+        session = self.session(store=self._store if self._keeps else MemoryStore())
+        return await session.run(text, limits=limits, output_type=output_type)
+
+    def run_sync(
+        self, text: str, *, limits: Limits | None = None, output_type: type[BaseModel] | None = None
+    ) -> RunResult:
+        """Run one turn from code that is not async."""
+        return anyio.run(lambda: self.run(text, limits=limits, output_type=output_type))
+
+    async def _start(self) -> Runtime:
+        async with AsyncExitStack() as closing:
+            runtime = await start_runtime(
+                model=self._model,
+                instructions=self._instructions,
+                tools=self._tools,
+                policy=self._policy,
+                limits=self._limits,
+                approver=self._approver,
+                escalate=self._escalate,
+                sampling=self._sampling,
+                shields=self._shields,
+                closing=closing,
+            )
+            self._closing = closing.pop_all()
+        return runtime
+
+
+def _as_policy(policy: Policy | str | Path | None) -> Policy:
+    if policy is None:
+        return Policy.default()
+    return policy if isinstance(policy, Policy) else Policy.load(policy)

@@ -1,0 +1,36 @@
+"""Structured answers: a pydantic model as the schema that the grammar holds the answer to, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from agentkit.cleared import Cleared
+from agentkit.errors import AgentKitError
+
+
+def answer_schema(output_type: type[BaseModel] | None) -> Mapping[str, Any] | None:
+    """Return the JSON Schema of the answer, or None for plain text."""
+    return output_type.model_json_schema() if output_type is not None else None
+
+
+def read_answer(answer: Cleared[str] | None, output_type: type[BaseModel] | None) -> Any:
+    """Return the answer as the run's output: text, an instance of `output_type`, or None where there is none.
+
+    Raises:
+        AgentKitError: if the text does not fit the type, for instance because it was cut at `max_tokens`.
+    """
+    if answer is None:
+        return None
+    if output_type is None:
+        return answer.value
+    try:
+        return output_type.model_validate_json(answer.value)
+    except ValidationError as error:
+        kinds = ", ".join(sorted({problem["type"] for problem in error.errors(include_input=False)}))
+        raise AgentKitError(
+            f"the answer of {len(answer.value)} characters does not fit {output_type.__name__} ({kinds}); "
+            "raise sampling.max_tokens, or see whether a shield redacted it"
+        ) from None

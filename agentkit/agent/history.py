@@ -1,0 +1,158 @@
+"""A session's transcript between the store and the loop: loaded, judged again, committed turn by turn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+
+from agentkit.agent.runtime import Runtime
+from agentkit.cleared import Cleared
+from agentkit.errors import BlockedError
+from agentkit.inference.formats import format_for
+from agentkit.inference.formats.base import Format
+from agentkit.memory.store import SessionHeader, Store, StoredSession
+from agentkit.memory.transcript import Entry, Transcript
+from agentkit.messages import Message, Role, ToolCall
+from agentkit.shields.base import ShieldInput, Stage
+
+
+class SessionHistory:
+    """The transcript of one session, and what the store knows of it."""
+
+    def __init__(self, runtime: Runtime, store: Store, session_id: str, header: SessionHeader) -> None:
+        self._runtime = runtime
+        self._store = store
+        self._session_id = session_id
+        self._header = header
+        self._stored_entries = 0
+        self._replace = False
+        self.version = 0
+        self.format: Format = format_for(runtime.engine.tokenizer, header.format, date=header.date)
+        self.transcript = Transcript()
+
+    @property
+    def scope(self) -> str:
+        """The tenant, whose sessions share cached key-value pairs: the part of the id before its last slash."""
+        return self._session_id.rpartition("/")[0]
+
+    @classmethod
+    async def open(cls, runtime: Runtime, store: Store, session_id: str) -> SessionHistory:
+        """Load a session, or begin a new one.
+
+        A session continues with the very ids that the model saw, as long as its header still holds and shields
+        change nothing; otherwise its messages are rendered again. Its date stays the day that it began.
+
+        Raises:
+            StoreError: if the store cannot be read.
+            BlockedError: if stored content does not pass stage `memory`.
+        """
+        stored = await store.load(session_id)
+        header = _header(runtime, date=stored.header.date if stored else None)
+        history = cls(runtime, store, session_id, header)
+        if stored is None:
+            history._append_system()
+        else:
+            await history._restore(stored)
+        return history
+
+    def fork(self, session_id: str, *, version: int) -> SessionHistory:
+        """Return the history of a session that begins with this one's entries."""
+        branch = SessionHistory(self._runtime, self._store, session_id, self._header)
+        branch.transcript = Transcript(self.transcript.entries)
+        branch.version = version
+        branch._stored_entries = self._stored_entries if version else 0
+        return branch
+
+    async def commit(self) -> None:
+        """Write what the last turn added, as one; a turn that left nothing writes nothing."""
+        entries = self.transcript.entries
+        if len(entries) == self._stored_entries or self.transcript.turn == 0:
+            return
+        self.version = await self._store.commit(
+            self._session_id,
+            expected_version=self.version,
+            header=self._header,
+            entries=entries if self._replace else entries[self._stored_entries :],
+            replace_from=0 if self._replace else None,
+        )
+        self._stored_entries = len(entries)
+        self._replace = False
+
+    def _append_system(self) -> None:
+        """Begin with the instructions; with neither instructions nor tools there is nothing to say."""
+        if self._runtime.instructions.value or self._runtime.tools.value:
+            self._append(self._runtime.instructions.map(Message.system))
+
+    def _append(self, message: Cleared[Message]) -> None:
+        messages = (*self.transcript.messages, message.value)
+        ids = self.format.render(
+            messages, tools=self._runtime.tools.value, start=len(messages) - 1, add_generation_prompt=False
+        )
+        self.transcript.append(message, ids)
+
+    async def _restore(self, stored: StoredSession) -> None:
+        self.version = stored.version
+        self._stored_entries = len(stored.entries)
+        cleared = [(entry, await self._clear(entry.message)) for entry in stored.entries]
+        unchanged = all(entry.message == message.value for entry, message in cleared)
+        if unchanged and _same_ids(stored.header, self._header):
+            self.transcript = Transcript(
+                Entry(message=message, ids=entry.ids, turn=entry.turn, generated=entry.generated)
+                for entry, message in cleared
+            )
+            return
+        self._replace = True
+        self._append_system()
+        for entry, message in cleared:
+            if message.value.role is Role.SYSTEM:
+                continue
+            while self.transcript.turn < entry.turn:
+                self.transcript.begin_turn()
+            self._append(message)
+
+    async def _clear(self, message: Message) -> Cleared[Message]:
+        """Judge a stored message again; the policy may have changed, and the store is not ours alone."""
+        if message.role is Role.SYSTEM:
+            return self._runtime.instructions.map(Message.system)
+        text = "\n".join([message.content, *(call.canonical() for call in message.tool_calls)])
+        decision = await self._runtime.pipeline.judge(
+            ShieldInput(text=text, stage=Stage.MEMORY, provenance=message.provenance)
+        )
+        if decision.cleared is None:
+            raise BlockedError(
+                f"session {self._session_id} holds a {message.role.value} message that stage memory blocks "
+                f"(shield {decision.shield}); delete the session, or run it under a policy that lets it through",
+                stage=Stage.MEMORY.value,
+                shield=decision.shield,
+                category=decision.category,
+            )
+        if decision.cleared.value == text:
+            return decision.cleared.map(lambda _: message)
+        emptied = tuple(ToolCall(id=call.id, name=call.name, arguments={}) for call in message.tool_calls)
+        return decision.cleared.map(lambda kept: replace(message, content=kept, tool_calls=emptied))
+
+
+def _same_ids(stored: SessionHeader, current: SessionHeader) -> bool:
+    """Whether ids written under one header may be continued under the other: names and policies do not matter."""
+    return replace(stored, model="", policy_digest="") == replace(current, model="", policy_digest="")
+
+
+def _header(runtime: Runtime, *, date: str | None) -> SessionHeader:
+    engine = runtime.engine
+    fingerprint = getattr(engine, "fingerprint", runtime.model_name)
+    return SessionHeader(
+        model=runtime.model_name,
+        model_fingerprint=str(fingerprint),
+        tokenizer_fingerprint=engine.tokenizer.fingerprint,
+        format=format_for(engine.tokenizer).name,
+        instructions_digest=_digest(runtime.instructions.value),
+        tools_digest=_digest(json.dumps([asdict(spec) for spec in runtime.tools.value], sort_keys=True)),
+        policy_digest=runtime.policy.digest,
+        date=date or datetime.now(UTC).strftime("%d %b %Y"),
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,62 @@
+"""What one run may spend. Knows no loop: it counts, and says which limit was met."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentkit.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one run. None means unbounded, except by the model's context.
+
+    `steps` counts generations; `tokens` counts prefilled and generated tokens (cached ones are free);
+    `seconds` is wall-clock time; `tool_calls` counts calls asked for, refused ones included.
+    """
+
+    steps: int = 8
+    tokens: int | None = 20_000
+    seconds: float | None = 300.0
+    tool_calls: int = 16
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigurationError(f"limits.steps must be at least 1, got {self.steps!r}")
+        if self.tokens is not None and self.tokens < 1:
+            raise ConfigurationError(f"limits.tokens must be at least 1 or None, got {self.tokens!r}")
+        if self.seconds is not None and self.seconds <= 0:
+            raise ConfigurationError(f"limits.seconds must be above 0 or None, got {self.seconds!r}")
+        if self.tool_calls < 0:
+            raise ConfigurationError(f"limits.tool_calls must be at least 0, got {self.tool_calls!r}")
+
+
+@dataclass(slots=True)
+class Budget:
+    """What is left of the limits of one run."""
+
+    limits: Limits
+    steps: int = 0
+    tokens: int = 0
+    tool_calls: int = 0
+
+    def exceeded(self) -> str | None:
+        """Name the limit that allows no further step, or None."""
+        if self.steps >= self.limits.steps:
+            return "steps"
+        if self.limits.tokens is not None and self.tokens >= self.limits.tokens:
+            return "tokens"
+        return None
+
+    def max_output(self, wanted: int) -> int:
+        """Return how many tokens the next step may generate: at most `wanted`, at least 1."""
+        if self.limits.tokens is None:
+            return wanted
+        return max(1, min(wanted, self.limits.tokens - self.tokens))
+
+    def allows_calls(self, count: int) -> bool:
+        """Say whether `count` more tool calls fit, and count them if so."""
+        if self.tool_calls + count > self.limits.tool_calls:
+            return False
+        self.tool_calls += count
+        return True

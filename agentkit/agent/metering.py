@@ -1,0 +1,89 @@
+"""Counts the tokens that shields prefill, although shields know no run: by a context variable around a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from agentkit.inference.base import Engine, GeneratedToken, Grammar, Priority, SamplingParams, Score
+from agentkit.inference.tokenizer import Tokenizer
+
+
+@dataclass(slots=True)
+class TokenCount:
+    """Tokens prefilled since the count began."""
+
+    tokens: int = 0
+
+
+_count: ContextVar[TokenCount | None] = ContextVar("agentkit_shield_tokens", default=None)
+
+
+@contextmanager
+def counting_shield_tokens() -> Iterator[TokenCount]:
+    """Count what metered engines prefill inside the block, in its tasks too."""
+    count = TokenCount()
+    token = _count.set(count)
+    try:
+        yield count
+    finally:
+        _count.reset(token)
+
+
+class MeteredEngine:
+    """An engine as shields see it: the same, and its prefilled tokens are counted."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the model's vocabulary."""
+        return self._engine.tokenizer
+
+    @property
+    def context_length(self) -> int:
+        """How many tokens a prompt and its output may have together."""
+        return self._engine.context_length
+
+    async def generate(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        grammar: Grammar | None = None,
+        priority: Priority = Priority.SHIELD,
+        scope: str = "",
+    ) -> AsyncIterator[GeneratedToken]:
+        """Generate as the engine behind does."""
+        async for token in self._engine.generate(
+            prompt_ids, params, grammar=grammar, priority=priority, scope=scope
+        ):
+            if token.usage is not None:
+                _add(token.usage.prefilled_tokens)
+            yield token
+
+    async def score(
+        self,
+        prompt_ids: Sequence[int],
+        candidate_ids: Sequence[int],
+        *,
+        priority: Priority = Priority.SHIELD,
+        scope: str = "",
+    ) -> Score:
+        """Score as the engine behind does."""
+        score = await self._engine.score(prompt_ids, candidate_ids, priority=priority, scope=scope)
+        _add(score.usage.prefilled_tokens)
+        return score
+
+    async def close(self) -> None:
+        """Close the engine behind."""
+        await self._engine.close()
+
+
+def _add(tokens: int) -> None:
+    count = _count.get()
+    if count is not None:
+        count.tokens += tokens

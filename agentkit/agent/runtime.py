@@ -1,0 +1,149 @@
+"""What an agent runs on once it started: engine, pipeline, tools, all judged. Shared by its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from agentkit.agent.limits import Limits
+from agentkit.agent.metering import MeteredEngine
+from agentkit.cleared import Cleared
+from agentkit.errors import BlockedError
+from agentkit.inference.base import Engine, SamplingParams
+from agentkit.messages import DEVELOPER, ToolSpec
+from agentkit.shields.base import Shield, ShieldInput, Stage
+from agentkit.shields.decision import Ask
+from agentkit.shields.pipeline import Pipeline
+from agentkit.shields.policy import Policy
+from agentkit.tools.approval import Approver
+from agentkit.tools.executor import Executor
+from agentkit.tools.toolset import Toolset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The started parts of one agent."""
+
+    model_name: str
+    engine: Engine
+    pipeline: Pipeline
+    policy: Policy
+    toolset: Toolset
+    tools: Cleared[tuple[ToolSpec, ...]]
+    executor: Executor
+    instructions: Cleared[str]
+    approver: Approver | None
+    limits: Limits
+    sampling: SamplingParams
+
+
+class EngineRoom:
+    """Loads each model once, for the agent and for the shields that name one; closes what it loaded."""
+
+    def __init__(self, closing: AsyncExitStack) -> None:
+        self._closing = closing
+        self._engines: dict[str, Engine] = {}
+
+    async def engine(self, model: str | Engine) -> Engine:
+        """Return the engine of a model; an engine that the caller made stays the caller's to close."""
+        if not isinstance(model, str):
+            return model
+        if model not in self._engines:
+            # Imported here: only a local model needs torch, an agent on another engine does not.
+            from agentkit.inference.engine import LocalEngine
+
+            engine = await LocalEngine.load(model)
+            self._closing.push_async_callback(engine.close)
+            self._engines[model] = engine
+        return self._engines[model]
+
+    async def shield_engine(self, model: str) -> Engine:
+        """Return the engine that a shield named, counting what it prefills."""
+        return MeteredEngine(await self.engine(model))
+
+
+async def start_runtime(
+    *,
+    model: str | Engine,
+    instructions: str,
+    tools: Sequence[Any],
+    policy: Policy,
+    limits: Limits,
+    approver: Approver | None,
+    escalate: Ask | None,
+    sampling: SamplingParams,
+    shields: Mapping[str, Shield],
+    closing: AsyncExitStack,
+) -> Runtime:
+    """Load the model, start the shields and judge the tools' descriptions.
+
+    Raises:
+        ModelLoadError, ConfigurationError: if a part cannot start.
+        BlockedError: if a tool's description does not pass stage `tool_description`.
+    """
+    toolset = Toolset(tools)
+    room = EngineRoom(closing)
+    pipeline = Pipeline(policy, engines=room.shield_engine, ask=escalate, overrides=shields)
+    await pipeline.start()
+    closing.push_async_callback(pipeline.close)
+    specs = Cleared.all([await _cleared_spec(pipeline, spec) for spec in toolset.specs])
+    engine = await room.engine(model)
+    return Runtime(
+        model_name=model if isinstance(model, str) else type(model).__name__,
+        engine=engine,
+        pipeline=pipeline,
+        policy=policy,
+        toolset=toolset,
+        tools=specs,
+        executor=Executor(toolset),
+        instructions=pipeline.vouch(instructions),
+        approver=approver,
+        limits=limits,
+        sampling=sampling,
+    )
+
+
+async def _cleared_spec(pipeline: Pipeline, spec: ToolSpec) -> Cleared[ToolSpec]:
+    """Judge what the model would be told about a tool: every description in it, joined."""
+    text = "\n".join([spec.description, *_descriptions(spec.parameters)])
+    decision = await pipeline.judge(
+        ShieldInput(text=text, stage=Stage.TOOL_DESCRIPTION, provenance=DEVELOPER)
+    )
+    if decision.cleared is None:
+        raise BlockedError(
+            f"the description of tool {spec.name} was blocked by shield {decision.shield}; "
+            "reword it, or drop the tool",
+            stage=Stage.TOOL_DESCRIPTION.value,
+            shield=decision.shield,
+            category=decision.category,
+        )
+    if decision.cleared.value == text:
+        return decision.cleared.map(lambda _: spec)
+    # A changed description stands for all of them: the argument's own are left out.
+    parameters = _without_descriptions(spec.parameters)
+    return decision.cleared.map(
+        lambda kept: ToolSpec(name=spec.name, description=kept, parameters=parameters)
+    )
+
+
+def _descriptions(schema: Any) -> list[str]:
+    if isinstance(schema, dict):
+        own = [schema["description"]] if isinstance(schema.get("description"), str) else []
+        return own + [text for value in schema.values() for text in _descriptions(value)]
+    if isinstance(schema, list):
+        return [text for value in schema for text in _descriptions(value)]
+    return []
+
+
+def _without_descriptions(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {
+            key: _without_descriptions(value)
+            for key, value in schema.items()
+            if not (key == "description" and isinstance(value, str))
+        }
+    if isinstance(schema, list):
+        return [_without_descriptions(value) for value in schema]
+    return schema

@@ -1,0 +1,89 @@
+"""`agentkit run`: one turn, as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import anyio
+import typer
+
+from agentkit.agent.agent import Agent
+from agentkit.agent.result import RunResult, RunStatus
+from agentkit.cli.loading import load_tools
+from agentkit.inference.base import SamplingParams
+from agentkit.messages import message_to_json
+
+
+def run_once(
+    prompt: str,
+    *,
+    model: str,
+    policy: Path | None,
+    tools: list[str],
+    instructions: str,
+    max_tokens: int,
+    as_json: bool,
+) -> int:
+    """Run one turn; return 1 unless it completed."""
+    agent = Agent(
+        model,
+        instructions=instructions,
+        tools=load_tools(tools),
+        policy=policy,
+        sampling=SamplingParams(max_tokens=max_tokens),
+    )
+    text = sys.stdin.read() if prompt == "-" else prompt
+    result = anyio.run(_run, agent, text)
+    if as_json:
+        typer.echo(json.dumps(result_to_json(result), ensure_ascii=False))
+    elif result.status is RunStatus.COMPLETED:
+        typer.echo(result.output)
+    else:
+        typer.echo(f"agentkit: {describe_ending(result)}", err=True)
+    return 0 if result.status is RunStatus.COMPLETED else 1
+
+
+async def _run(agent: Agent, text: str) -> RunResult:
+    async with agent:
+        return await agent.run(text)
+
+
+def describe_ending(result: RunResult) -> str:
+    """Say in one line why a run did not complete."""
+    decision = result.blocked_by
+    if decision is not None:
+        category = f", {decision.category}" if decision.category else ""
+        return f"blocked at stage {decision.stage.value} by shield {decision.shield}{category}"
+    if result.limit is not None:
+        return f"the limit of {result.limit} was met before an answer"
+    return f"the run ended: {result.status.value}"
+
+
+def result_to_json(result: RunResult) -> dict[str, object]:
+    """Return a result as plain JSON values: the stable form of `--json`."""
+    usage = result.usage
+    return {
+        "status": result.status.value,
+        "output": result.output,
+        "limit": result.limit,
+        "truncated": result.truncated,
+        "messages": [message_to_json(message) for message in result.messages],
+        "decisions": [decision.to_json() for decision in result.decisions],
+        "usage": {
+            "input_tokens": usage.input_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "prefilled_tokens": usage.prefilled_tokens,
+            "output_tokens": usage.output_tokens,
+            "shield_tokens": usage.shield_tokens,
+            "seconds": {
+                "queue": usage.queue_seconds,
+                "prefill": usage.prefill_seconds,
+                "decode": usage.decode_seconds,
+                "shields": usage.shield_seconds,
+                "tools": usage.tool_seconds,
+                "total": usage.total_seconds,
+            },
+        },
+    }

@@ -1,0 +1,60 @@
+"""Which format for which tokenizer: by name, or by what the tokenizer has. Knows no prompt."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from agentkit.errors import ConfigurationError
+from agentkit.inference.formats.base import Format
+from agentkit.inference.formats.llama31 import REQUIRED_SPECIALS, Llama31Format
+from agentkit.inference.formats.template import TemplateFormat
+from agentkit.inference.tokenizer import Tokenizer
+
+DIALECTS: tuple[str, ...] = (Llama31Format.name, TemplateFormat.name)
+
+
+def format_for(tokenizer: Tokenizer, dialect: str | None = None, **options: Any) -> Format:
+    """Return the format of a dialect; by default Llama 3.1's where the tokenizer has its special tokens.
+
+    Options are the keyword arguments of the format; `template` also takes a `template` in place of the one
+    that the checkpoint carries.
+
+    Raises:
+        ConfigurationError: if the dialect or an option is not known, or the tokenizer does not fit.
+    """
+    name = _default_dialect(tokenizer) if dialect is None else check_dialect(dialect)
+    if name == Llama31Format.name:
+        return _build(Llama31Format, name, tokenizer, options)
+    options = {"template": tokenizer.chat_template, **options}
+    if options["template"] is None:
+        raise ConfigurationError("the checkpoint carries no chat template; give one with the option template")
+    return _build(TemplateFormat, name, tokenizer, options)
+
+
+def check_dialect(name: str) -> str:
+    """Return the name of a dialect.
+
+    Raises:
+        ConfigurationError: if there is none of that name; the message has the nearest one.
+    """
+    if name in DIALECTS:
+        return name
+    nearest = difflib.get_close_matches(name, DIALECTS, n=1, cutoff=0.4)
+    suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise ConfigurationError(f"no dialect {name!r}: there are {', '.join(DIALECTS)}{suggestion}")
+
+
+def _default_dialect(tokenizer: Tokenizer) -> str:
+    fits = all(special in tokenizer.special_ids for special in REQUIRED_SPECIALS)
+    return Llama31Format.name if fits else TemplateFormat.name
+
+
+def _build(build: Callable[..., Format], name: str, tokenizer: Tokenizer, options: dict[str, Any]) -> Format:
+    known = [option for option in inspect.signature(build).parameters if option != "tokenizer"]
+    for option in options:
+        if option not in known:
+            raise ConfigurationError(f"dialect {name} has no option {option!r}; it has {', '.join(known)}")
+    return build(tokenizer, **options)

@@ -1,0 +1,117 @@
+"""Constrained decoding: which token may come next under a grammar. Knows no tools and no dialects.
+
+llguidance compiles and walks it in milliseconds, so every call may bring another grammar.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import llguidance
+import numpy as np
+
+from agentkit.errors import GrammarError
+from agentkit.inference.base import Grammar
+from agentkit.inference.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+# The whitespace of `json.dumps`: models were trained on it, and free whitespace lets a small one spin.
+_JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# Errors must not carry the grammar's state: it holds what was generated.
+_LIMITS = llguidance.LLParserLimits(verbose_errors=False)
+_SILENT = 0
+
+
+def json_schema_grammar(schema: Mapping[str, Any]) -> Grammar:
+    """Return the grammar of the JSON texts that fit the schema, with the whitespace of `json.dumps`.
+
+    Raises:
+        GrammarError: if the schema has a keyword that cannot be constrained, or is not a schema.
+    """
+    try:
+        text = json.dumps({**schema, "x-guidance": _JSON_OPTIONS}, ensure_ascii=False)
+    except (TypeError, ValueError) as exc:
+        raise GrammarError(f"the schema is not plain JSON: {exc}") from exc
+    grammar = Grammar(lark=f"start: %json {text}")
+    is_error, messages = llguidance.LLMatcher.validate_grammar_with_warnings(
+        grammar.lark, None, limits=_LIMITS
+    )
+    if is_error:
+        raise GrammarError(_schema_problem(messages[0]))
+    return grammar
+
+
+class GrammarMatcher:
+    """Walks one grammar along one output. Not shared between outputs or threads.
+
+    Raises:
+        GrammarError: at construction, if the grammar does not compile.
+    """
+
+    def __init__(self, grammar: Grammar, tokenizer: Tokenizer) -> None:
+        self._vocab_size = tokenizer.vocab_size
+        self._matcher = llguidance.LLMatcher(
+            tokenizer.llguidance(), grammar.lark, log_level=_SILENT, limits=_LIMITS
+        )
+        self._bitmask = np.zeros((self._vocab_size + 31) // 32, dtype=np.int32)
+        if self._matcher.is_error():
+            raise GrammarError(f"the grammar does not compile: {_one_line(self._matcher.get_error())}")
+
+    @property
+    def accepting(self) -> bool:
+        """Whether the output may end here."""
+        return bool(self._matcher.is_accepting())
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing may follow but an end token."""
+        return bool(self._matcher.is_stopped())
+
+    def mask_logits(self, logits: torch.Tensor) -> None:
+        """Set the logits (vocab,) of all tokens that may not come next to minus infinity, in place.
+
+        Logits wider than the vocabulary are padding, and never allowed.
+
+        Raises:
+            GrammarError: if no token can continue the output, or the grammar is too complex to follow.
+        """
+        self._matcher.unsafe_compute_mask_ptr(self._bitmask.ctypes.data, self._bitmask.nbytes)
+        if self._matcher.is_error():
+            raise GrammarError(f"the grammar cannot be followed: {_one_line(self._matcher.get_error())}")
+        allowed = np.unpackbits(self._bitmask.view(np.uint8), bitorder="little")[: self._vocab_size]
+        if not allowed.any():
+            raise GrammarError("the grammar allows no token of this vocabulary")
+        bias = np.where(allowed, np.float32(0.0), np.float32(-np.inf))
+        logits[: self._vocab_size] += logits.new_tensor(bias)
+        logits[self._vocab_size :] = float("-inf")
+
+    def advance(self, token_id: int) -> None:
+        """Take the token that was drawn.
+
+        Raises:
+            GrammarError: if the grammar does not allow it here.
+        """
+        if not 0 <= token_id < self._vocab_size or not self._matcher.consume_token(token_id):
+            raise GrammarError(f"the grammar does not allow token {token_id} here")
+
+
+def _schema_problem(message: str) -> str:
+    keywords = re.search(r"Unimplemented keys: \[(.*?)\]", message)
+    if keywords:
+        names = keywords.group(1).replace('"', "")
+        return f"the schema uses {names}, which cannot be constrained; remove it, or check it in the tool"
+    return f"the schema cannot be compiled: {_one_line(message)}"
+
+
+def _one_line(message: str) -> str:
+    """Return the sentence of llguidance's message, without its position and its echo of the grammar."""
+    sentence = re.sub(r"^(at )?\d+\(\d+\): ", "", message.strip()).partition("\n")[0]
+    detail = re.search(r"^error: (.*)$", message, flags=re.MULTILINE)
+    if detail:
+        sentence = f"{sentence} {detail.group(1)}"
+    return sentence.removeprefix("failed to compile JSON schema: ")[:200]

@@ -1,0 +1,152 @@
+"""The shield `llama_guard`: unsafe content, by Meta's Llama Guard 3, from one prefill and no decode loop.
+
+The threshold is on the probability of `unsafe` against `safe`. Quality on real weights is not measured here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from agentkit.errors import ConfigurationError, InferenceError, ShieldError
+from agentkit.shields.base import ShieldInput, Verdict
+from agentkit.shields.llama_guard_prompt import CATEGORIES, GuardIds, GuardPrompt, offered_categories
+from agentkit.shields.registry import EngineProvider, register_shield
+
+if TYPE_CHECKING:
+    from agentkit.inference.base import Engine
+
+Category: TypeAlias = Literal[
+    "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "S14"
+]
+
+# A model that assesses puts nearly all of the next token on `safe` and `unsafe`; another model does not.
+_MIN_MASS = 0.9
+# History is dropped from its old end beyond this many tokens; what is judged is never cut.
+_MAX_TOKENS_WITH_HISTORY = 4096
+
+
+class CategoryChoice(BaseModel):
+    """Which categories are judged: only those included, or all but those excluded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    include: tuple[Category, ...] | None = Field(default=None, min_length=1)
+    exclude: tuple[Category, ...] | None = None
+
+    @model_validator(mode="after")
+    def _names_one_list(self) -> Self:
+        if (self.include is None) == (self.exclude is None):
+            raise ValueError("name either `include` or `exclude`")
+        return self
+
+    def apply(self, offered: Sequence[str]) -> tuple[str, ...]:
+        """Return the chosen ones of the categories that a model offers, in its order."""
+        if self.include is not None:
+            return tuple(code for code in offered if code in self.include)
+        return tuple(code for code in offered if code not in (self.exclude or ()))
+
+
+@register_shield("llama_guard")
+class LlamaGuard:
+    """Flags unsafe content of users, tools and the model."""
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        engines: EngineProvider,
+        threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5,
+        categories: CategoryChoice | None = None,
+    ) -> None:
+        self._reference = model
+        self._engines = engines
+        self._threshold = threshold
+        self._choice = categories
+        self._engine: Engine | None = None
+        self._prompt: GuardPrompt | None = None
+
+    async def start(self) -> None:
+        """Get the engine and look up what its vocabulary calls things.
+
+        Raises:
+            ConfigurationError: if the model is not Llama Guard 3, or no category is left to judge.
+            ModelLoadError: if it cannot be loaded.
+        """
+        engine = await self._engines(self._reference)
+        offered = offered_categories(engine.tokenizer, self._reference)
+        chosen = offered if self._choice is None else self._choice.apply(offered)
+        if not chosen:
+            raise ConfigurationError(f"llama_guard: no category is left of {', '.join(offered)}")
+        ids = GuardIds.of(engine.tokenizer, self._reference, chosen)
+        self._prompt = GuardPrompt(
+            tokenizer=engine.tokenizer,
+            ids=ids,
+            categories=chosen,
+            room_for_history=min(_MAX_TOKENS_WITH_HISTORY, engine.context_length // 2),
+        )
+        self._engine = engine
+
+    async def check(self, content: ShieldInput) -> Verdict:
+        """Judge one piece of content in its conversation; on a hit, name the most probable category.
+
+        Raises:
+            ShieldError: if the model fails, the content does not fit its context, or there is no assessment.
+        """
+        if self._engine is None or self._prompt is None:
+            raise ShieldError("llama_guard is not started")
+        prompt_ids = self._prompt.render(content)
+        score = await self._unsafe_probability(prompt_ids, self._engine, self._prompt.ids)
+        if score < self._threshold:
+            return Verdict(flagged=False, score=score, threshold=self._threshold)
+        category = await self._category(prompt_ids, self._engine, self._prompt)
+        return Verdict(
+            flagged=True,
+            score=score,
+            threshold=self._threshold,
+            category=category,
+            reason=CATEGORIES[category],
+        )
+
+    async def close(self) -> None:
+        """Forget the engine; whoever provided it closes it."""
+        self._engine = None
+
+    async def _unsafe_probability(self, prompt_ids: Sequence[int], engine: Engine, ids: GuardIds) -> float:
+        safe, unsafe = await _next_token_probabilities(engine, prompt_ids, (ids.safe, ids.unsafe))
+        mass = safe + unsafe
+        if mass < _MIN_MASS:
+            raise ShieldError(
+                f"{self._reference} gave no assessment: `safe` and `unsafe` have {mass:.3f} of the probability, "
+                f"at least {_MIN_MASS} is expected; is it a Llama Guard 3 model?"
+            )
+        return unsafe / mass
+
+    async def _category(self, prompt_ids: Sequence[int], engine: Engine, prompt: GuardPrompt) -> str:
+        if len(prompt.categories) == 1:
+            return prompt.categories[0]
+        question = prompt.category_question(prompt_ids)
+        candidates = [prompt.ids.numbers[code] for code in prompt.categories]
+        probabilities = await _next_token_probabilities(engine, question, candidates)
+        return max(zip(probabilities, prompt.categories, strict=True), key=lambda pair: pair[0])[1]
+
+
+async def _next_token_probabilities(
+    engine: Engine, prompt_ids: Sequence[int], candidate_ids: Sequence[int]
+) -> list[float]:
+    """Return the probability of each candidate as the next token.
+
+    Raises:
+        ShieldError: if the engine fails, or answers with something that is no probability.
+    """
+    try:
+        logprobs = (await engine.score(prompt_ids, candidate_ids)).logprobs
+    except InferenceError as exc:
+        raise ShieldError(f"llama_guard could not judge a prompt of {len(prompt_ids)} tokens: {exc}") from exc
+    probabilities = [math.exp(min(logprob, 1.0)) for logprob in logprobs]
+    if len(probabilities) != len(candidate_ids) or not all(0.0 <= p <= 1.0001 for p in probabilities):
+        raise ShieldError("llama_guard got scores from the engine that are no probabilities")
+    return probabilities

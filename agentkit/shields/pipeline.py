@@ -1,0 +1,262 @@
+"""Runs a policy's shields over content and clears what they let through: the one holder of the seal.
+
+Knows what a verdict leads to; not how a shield reaches one, nor what the caller does with the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self, assert_never
+
+import anyio
+
+from agentkit.cleared import Cleared, claim_seal
+from agentkit.errors import ConfigurationError, ShieldError
+from agentkit.shields.base import Action, Finding, Shield, ShieldInput, Stage
+from agentkit.shields.check import Check, run_check
+from agentkit.shields.decision import Ask, Decision, Escalation, EscalationRequest, Outcome, OutcomeStatus
+from agentkit.shields.policy import Mode, Policy, Rule
+from agentkit.shields.policy_errors import with_nearest
+from agentkit.shields.redaction import merge_findings, redact
+from agentkit.shields.registry import EngineProvider, find_shield
+
+_SEAL: Final = claim_seal("agentkit.shields.pipeline")
+
+WITHHELD_NOTE: Final = "[withheld: this content was withheld by the safety policy]"
+
+_CLOSE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """One outcome, and the spans that it wants redacted."""
+
+    outcome: Outcome
+    findings: tuple[Finding, ...] = ()
+
+
+class Pipeline:
+    """Judges content by a policy. Use it as `async with Pipeline(policy) as pipeline:`.
+
+    `engines` gives the models that shields run. `ask` asks a person on `escalate`; without it an escalation
+    blocks. `overrides` are ready-made shields by their name in the policy, used in place of building them.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        engines: EngineProvider | None = None,
+        ask: Ask | None = None,
+        overrides: Mapping[str, Shield] | None = None,
+    ) -> None:
+        self._policy = policy
+        self._engines = engines
+        self._ask = ask
+        self._overrides = dict(overrides or {})
+        self._shields: Mapping[str, Shield] | None = None
+        self._closing = AsyncExitStack()
+        for name in self._overrides:
+            if name not in policy.shields:
+                message = f"the policy has no shield {name!r} to override"
+                raise ConfigurationError(with_nearest(message, name, policy.shields))
+
+    @property
+    def policy(self) -> Policy:
+        """What the pipeline judges by."""
+        return self._policy
+
+    async def start(self) -> None:
+        """Build and start every shield that some stage uses. Starting twice changes nothing.
+
+        Raises:
+            ConfigurationError, ModelLoadError: if a shield cannot work; those already started are closed.
+        """
+        if self._shields is not None:
+            return
+        started: dict[str, Shield] = {}
+        async with AsyncExitStack() as closing:
+            for name in _used_shields(self._policy):
+                started[name] = self._overrides[name] if name in self._overrides else self._build(name)
+                closing.push_async_callback(_close, name, started[name])
+                await started[name].start()
+            self._closing = closing.pop_all()
+        self._shields = started
+
+    async def close(self) -> None:
+        """Close every shield; nothing can be judged any more. Closing twice is allowed.
+
+        Raises:
+            ShieldError: if a shield could not be closed; the others are closed all the same.
+        """
+        self._shields = None
+        await self._closing.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def judge(self, content: ShieldInput) -> Decision:
+        """Run the shields of the content's stage, all at once; the strictest outcome decides.
+
+        A shield that breaks, is late or answers nonsense leads to the policy's failure action. May be called
+        concurrently.
+
+        Raises:
+            ConfigurationError: if the pipeline was not started, or is closed.
+        """
+        if self._shields is None:
+            raise ConfigurationError("the shield pipeline is not running; use `async with Pipeline(policy)`")
+        judged = await self._run_shields(self._shields, content)
+        return await self._decide(content, judged)
+
+    def vouch(self, text: str) -> Cleared[str]:
+        """Clear a text that the application's developer wrote: instructions, or a note of the SDK's own.
+
+        No shield judges it. Never pass content that came from a user, a model, a tool or a store.
+        """
+        return Cleared(text, seal=_SEAL)
+
+    def _build(self, name: str) -> Shield:
+        config = self._policy.shields[name]
+        try:
+            return find_shield(config.use).build(config.options, engines=self._engines)
+        except ConfigurationError as exc:
+            raise self._policy.error(f"shield {name!r}: {exc}", "shields", name) from exc
+
+    async def _run_shields(self, shields: Mapping[str, Shield], content: ShieldInput) -> list[_Judged]:
+        rules = self._policy.rules(content.stage)
+        judged: dict[int, _Judged] = {}
+
+        async def run(index: int, rule: Rule) -> None:
+            check = await run_check(shields[rule.shield], content, self._policy.failure.timeout_ms / 1000)
+            judged[index] = self._judged(rule, check)
+
+        async with anyio.create_task_group() as group:
+            for index, rule in enumerate(rules):
+                group.start_soon(run, index, rule)
+        return [judged[index] for index in range(len(rules))]
+
+    def _judged(self, rule: Rule, check: Check) -> _Judged:
+        verdict, action = check.verdict, self._action(rule, check)
+        reason = verdict.reason if verdict else check.failure
+        findings = verdict.findings if verdict and action is Action.REDACT else ()
+        if action is Action.REDACT and not findings:
+            action, reason = Action.BLOCK, "a hit without findings cannot be redacted"
+        outcome = Outcome(
+            shield=rule.shield,
+            status=check.status,
+            action=action,
+            score=verdict.score if verdict else None,
+            threshold=verdict.threshold if verdict else None,
+            category=verdict.category if verdict else None,
+            reason=reason,
+            milliseconds=check.milliseconds,
+            shadow=self._policy.mode_of(rule) is Mode.SHADOW,
+        )
+        return _Judged(outcome=outcome, findings=findings)
+
+    def _action(self, rule: Rule, check: Check) -> Action:
+        match check.status:
+            case OutcomeStatus.PASS:
+                return Action.ALLOW
+            case OutcomeStatus.HIT:
+                return rule.on_hit
+            case OutcomeStatus.ERROR:
+                return Action(self._policy.failure.on_error)
+            case OutcomeStatus.TIMEOUT:
+                return Action(self._policy.failure.on_timeout)
+            case never:
+                assert_never(never)
+
+    async def _decide(self, content: ShieldInput, judged: Sequence[_Judged]) -> Decision:
+        digest = content_digest(content.text)
+        enforced = [one for one in judged if not one.outcome.shadow]
+        deciding = _strictest(enforced)
+        escalation = None
+        if deciding is not None and deciding.action is Action.ESCALATE:
+            escalation = await self._escalate(content, deciding, digest)
+            enforced = [one for one in enforced if one.outcome.action is not Action.ESCALATE]
+        remaining = _strictest(enforced)
+        action = remaining.action if remaining else Action.ALLOW
+        if escalation is Escalation.REFUSED:
+            action = Action.BLOCK
+        spans = [span for one in enforced for span in one.findings] if action is Action.REDACT else []
+        findings = merge_findings(spans)
+        return Decision(
+            stage=content.stage,
+            action=action,
+            outcomes=tuple(one.outcome for one in judged),
+            content_digest=digest,
+            cleared=_clear(action, content.text, findings),
+            deciding=deciding,
+            escalation=escalation,
+            findings=findings,
+        )
+
+    async def _escalate(self, content: ShieldInput, deciding: Outcome, digest: str) -> Escalation:
+        if self._ask is None:
+            return Escalation.REFUSED
+        request = EscalationRequest(
+            stage=content.stage,
+            shield=deciding.shield,
+            category=deciding.category,
+            reason=deciding.reason,
+            content_digest=digest,
+            text=content.text,
+        )
+        try:
+            released = await self._ask(request)
+        except Exception:  # noqa: BLE001  # without an answer there is no release
+            return Escalation.REFUSED
+        return Escalation.RELEASED if released is True else Escalation.REFUSED
+
+
+def content_digest(text: str) -> str:
+    """Return the SHA-256 of a text in hex: how records name content without holding it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _used_shields(policy: Policy) -> list[str]:
+    used = {rule.shield for stage in Stage for rule in policy.rules(stage)}
+    return [name for name in policy.shields if name in used]
+
+
+async def _close(name: str, shield: Shield) -> None:
+    """Close one shield, also while being cancelled, within a bounded time."""
+    try:
+        with anyio.fail_after(_CLOSE_SECONDS, shield=True):
+            await shield.close()
+    except Exception as exc:
+        raise ShieldError(f"shield {name!r} could not be closed: {type(exc).__name__}") from exc
+
+
+def _strictest(judged: Sequence[_Judged]) -> Outcome | None:
+    """Return the outcome that decides, the first of equals; None where every action is to allow."""
+    strictest = max(
+        (one.outcome for one in judged), key=lambda outcome: outcome.action.severity, default=None
+    )
+    return None if strictest is None or strictest.action is Action.ALLOW else strictest
+
+
+def _clear(action: Action, text: str, findings: Sequence[Finding]) -> Cleared[str] | None:
+    match action:
+        case Action.ALLOW | Action.ANNOTATE:
+            return Cleared(text, seal=_SEAL)
+        case Action.REDACT:
+            return Cleared(redact(text, findings), seal=_SEAL)
+        case Action.WITHHOLD:
+            return Cleared(WITHHELD_NOTE, seal=_SEAL)
+        case Action.ESCALATE | Action.BLOCK:
+            return None
+        case never:
+            assert_never(never)

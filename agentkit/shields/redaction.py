@@ -1,0 +1,41 @@
+"""Cutting findings out of a text. Knows no policy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from agentkit.shields.base import Finding
+
+_LONGEST_LABEL: Final = 40
+
+
+def merge_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return the same spans in order, overlapping ones as one under the label of the first."""
+    merged: list[Finding] = []
+    for finding in sorted(findings, key=lambda found: (found.start, -found.end)):
+        if merged and finding.start < merged[-1].end:
+            last = merged[-1]
+            merged[-1] = Finding(start=last.start, end=max(last.end, finding.end), label=last.label)
+        else:
+            merged.append(finding)
+    return tuple(merged)
+
+
+def redact(text: str, findings: Sequence[Finding]) -> str:
+    """Return the text with every finding replaced by `[REDACTED:label]`.
+
+    The findings are merged ones: in order, inside the text, not overlapping.
+    """
+    parts: list[str] = []
+    kept_to = 0
+    for finding in findings:
+        parts += [text[kept_to : finding.start], f"[REDACTED:{_label(finding)}]"]
+        kept_to = finding.end
+    return "".join([*parts, text[kept_to:]])
+
+
+def _label(finding: Finding) -> str:
+    """A label goes into the text that a model reads: plain words only."""
+    return re.sub(r"[^A-Za-z0-9 ._-]", "_", finding.label)[:_LONGEST_LABEL]

@@ -1,0 +1,169 @@
+"""JSON Schemas in two forms: as a model reads them, and as arguments are checked against.
+
+Knows no function and no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+DEFS = "#/$defs/"
+
+# Keywords whose value is a schema, a list of schemas, or a mapping of names to schemas.
+_SCHEMA = ("items", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else")
+_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "dependentSchemas")
+
+_FIRST = ("type", "enum", "const", "anyOf", "oneOf", "properties", "required", "items")
+_LAST = ("description", "default", "$defs")
+# `title` repeats the name; `discriminator` is OpenAPI's.
+_DROPPED = ("title", "discriminator")
+
+
+def simplified(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema in the fewest words: no titles, references replaced by what they name.
+
+    Only definitions that contain themselves stay in `$defs`. `anyOf` of plain types becomes a list of types,
+    and `additionalProperties: false` is left to `closed`.
+    """
+    definitions: Mapping[str, Any] = schema.get("$defs", {})
+    recursive = frozenset(name for name in definitions if _contains_itself(name, definitions))
+
+    def simplify(node: Mapping[str, Any]) -> dict[str, Any]:
+        name = _referred(node)
+        if name is not None and name not in recursive:
+            siblings = {key: value for key, value in node.items() if key != "$ref"}
+            return simplify({**definitions[name], **siblings})
+        kept = {
+            key: value
+            for key, value in node.items()
+            if key not in _DROPPED
+            and key != "$defs"
+            and not (key == "additionalProperties" and value is False)
+        }
+        return _ordered(_joined_types(_mapped(kept, simplify)))
+
+    result = simplify(schema)
+    if recursive:
+        result["$defs"] = {name: simplify(definitions[name]) for name in sorted(recursive)}
+    return result
+
+
+def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy in which objects with named properties refuse other names, unless they say otherwise."""
+
+    def close(node: Mapping[str, Any]) -> dict[str, Any]:
+        copy = _mapped(node, close)
+        if "properties" in copy:
+            copy.setdefault("additionalProperties", False)
+        return copy
+
+    return close(schema)
+
+
+def unknown_references(schema: Mapping[str, Any]) -> list[str]:
+    """Return the references that do not name a definition of the schema itself."""
+    definitions = schema.get("$defs", {})
+    return [
+        str(node["$ref"])
+        for node in _nodes(schema)
+        if "$ref" in node and (_referred(node) is None or _referred(node) not in definitions)
+    ]
+
+
+def resolved(node: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema that a node stands for: itself, or the definition that it refers to."""
+    schema = as_object(node)
+    name = _referred(schema)
+    return resolved(root["$defs"][name], root) if name is not None else schema
+
+
+def as_object(schema: Any) -> Mapping[str, Any]:
+    """Return a schema as a mapping; the schemas `true` and `false` name nothing."""
+    return schema if isinstance(schema, Mapping) else {}
+
+
+def types_of(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the JSON types that the schema names; none named means any."""
+    named = schema.get("type", ())
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def branches_of(schema: Mapping[str, Any]) -> list[Any]:
+    """Return the alternatives of a schema, none if it has none."""
+    return list(schema.get("anyOf") or schema.get("oneOf") or ())
+
+
+def _referred(node: Mapping[str, Any]) -> str | None:
+    reference = node.get("$ref")
+    if not isinstance(reference, str) or not reference.startswith(DEFS):
+        return None
+    return reference.removeprefix(DEFS)
+
+
+def _contains_itself(name: str, definitions: Mapping[str, Any]) -> bool:
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for node in _nodes(definitions[waiting.pop()]):
+            target = _referred(node)
+            if target == name:
+                return True
+            if target is not None and target not in seen:
+                seen.add(target)
+                waiting.append(target)
+    return False
+
+
+def _nodes(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield a schema and every schema inside it; data such as defaults and enums is not entered."""
+    if not isinstance(node, Mapping):
+        return
+    yield node
+    for key, value in node.items():
+        for child in _children(key, value):
+            yield from _nodes(child)
+
+
+def _children(key: str, value: Any) -> list[Any]:
+    if key in _SCHEMA:
+        return [value]
+    if key in _SCHEMAS and isinstance(value, list):
+        return value
+    if key in _NAMED_SCHEMAS and isinstance(value, Mapping):
+        return list(value.values())
+    return []
+
+
+def _mapped(node: Mapping[str, Any], change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """Return a copy of a schema in which every schema directly inside it is changed."""
+
+    def changed(child: Any) -> Any:
+        return change(child) if isinstance(child, Mapping) else child
+
+    result: dict[str, Any] = {}
+    for key, value in node.items():
+        if key in _SCHEMA:
+            result[key] = changed(value)
+        elif key in _SCHEMAS and isinstance(value, list):
+            result[key] = [changed(child) for child in value]
+        elif key in _NAMED_SCHEMAS and isinstance(value, Mapping):
+            result[key] = {name: changed(child) for name, child in value.items()}
+        else:
+            result[key] = value
+    return result
+
+
+def _joined_types(node: dict[str, Any]) -> dict[str, Any]:
+    branches = node.get("anyOf")
+    if "type" in node or not branches or not all(set(branch) == {"type"} for branch in branches):
+        return node
+    names = dict.fromkeys(name for branch in branches for name in types_of(branch))
+    return {"type": list(names), **{key: value for key, value in node.items() if key != "anyOf"}}
+
+
+def _ordered(node: dict[str, Any]) -> dict[str, Any]:
+    """Put what a reader looks for first in front, as transformers' `get_json_schema` does."""
+    middle = [key for key in node if key not in _FIRST and key not in _LAST]
+    return {key: node[key] for key in (*_FIRST, *middle, *_LAST) if key in node}

@@ -1,0 +1,165 @@
+"""Constrained decoding: schemas become grammars, masks allow exactly what may follow."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentkit.errors import GrammarError
+from agentkit.inference.base import Grammar
+from agentkit.inference.grammar import GrammarMatcher, json_schema_grammar
+from agentkit.inference.tokenizer import Tokenizer, load_tokenizer
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "location": {"type": "string", "description": "The city"},
+        "unit": {"enum": ["celsius", "fahrenheit"]},
+        "days": {"type": "integer", "minimum": 1, "maximum": 10},
+        "tags": {"type": "array", "items": {"type": "string", "maxLength": 8}, "maxItems": 3},
+    },
+    "required": ["location", "unit", "days", "tags"],
+    "additionalProperties": False,
+}
+VALUE = {"location": 'Paris, "FR" 🙂', "unit": "celsius", "days": 7, "tags": ["a", "b c"]}
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    spec = importlib.util.find_spec("llama_models")
+    assert spec is not None
+    assert spec.origin is not None
+    return load_tokenizer(Path(spec.origin).parent / "llama3")
+
+
+def matcher(lark: str) -> GrammarMatcher:
+    return GrammarMatcher(Grammar(lark=lark), tokenizer())
+
+
+def allowed(walker: GrammarMatcher, *, width: int | None = None) -> set[int]:
+    logits = torch.zeros(width or tokenizer().vocab_size)
+    walker.mask_logits(logits)
+    return set(torch.nonzero(logits == 0).flatten().tolist())
+
+
+def walk(walker: GrammarMatcher, text: str) -> None:
+    for token_id in tokenizer().encode(text):
+        assert token_id in allowed(walker)
+        walker.advance(token_id)
+
+
+def test_a_value_of_the_schema_is_allowed_to_its_end():
+    walker = GrammarMatcher(json_schema_grammar(SCHEMA), tokenizer())
+
+    walk(walker, json.dumps(VALUE, ensure_ascii=False))
+
+    assert walker.accepting
+    assert walker.finished
+    assert allowed(walker) == tokenizer().eos_ids
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 2**32))
+def test_whatever_is_drawn_under_the_mask_fits_the_schema(seed):
+    generator = torch.Generator().manual_seed(seed)
+    walker = GrammarMatcher(json_schema_grammar(SCHEMA), tokenizer())
+    quote = tokenizer().encode('"')[0]
+    ids: list[int] = []
+
+    while not walker.finished:
+        logits = torch.randn(tokenizer().vocab_size, generator=generator)
+        logits[quote] += 8.0  # so that strings end
+        walker.mask_logits(logits)
+        ids.append(int(logits.argmax()))
+        walker.advance(ids[-1])
+
+    jsonschema.validate(json.loads(tokenizer().decode(ids)), SCHEMA)
+
+
+def test_a_token_outside_the_grammar_is_refused():
+    walker = GrammarMatcher(json_schema_grammar(SCHEMA), tokenizer())
+    secret = tokenizer().encode("secret")[0]
+
+    with pytest.raises(GrammarError, match=f"token {secret}") as error:
+        walker.advance(secret)
+
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("token_id", [-1, 10**9])
+def test_an_id_out_of_range_is_refused(token_id):
+    with pytest.raises(GrammarError, match=str(token_id)):
+        matcher('start: "a"').advance(token_id)
+
+
+def test_padding_beyond_the_vocabulary_is_never_allowed():
+    walker = matcher("start: /(.|\\n)+/")
+    width = tokenizer().vocab_size + 64
+
+    assert max(allowed(walker, width=width)) < tokenizer().vocab_size
+
+
+def test_whitespace_cannot_run_away():
+    walker = GrammarMatcher(json_schema_grammar(SCHEMA), tokenizer())
+
+    walk(walker, '{"location":')
+
+    assert {tokenizer().decode([token_id])[:2] for token_id in allowed(walker)} <= {' "', " "}
+    walker.advance(tokenizer().encode(" ")[0])
+    assert not any(tokenizer().decode([token_id]).isspace() for token_id in allowed(walker))
+
+
+def test_an_optional_ending_is_accepting_but_not_finished():
+    walker = matcher('start: "ab" "c"?')
+
+    walk(walker, "ab")
+
+    assert walker.accepting
+    assert not walker.finished
+    assert tokenizer().eos_ids < allowed(walker)
+    walker.advance(min(tokenizer().eos_ids))
+    assert walker.finished
+
+
+def test_special_tokens_are_allowed_where_a_grammar_names_them_and_only_there():
+    python_tag = tokenizer().special_ids["<|python_tag|>"]
+    walker = matcher('start: <|python_tag|> "x"')
+
+    assert allowed(walker) == {python_tag}
+    walker.advance(python_tag)
+    walk(walker, "x")
+    assert python_tag not in allowed(matcher("start: /(.|\\n)+/"))
+
+
+@pytest.mark.parametrize(
+    ("fragment", "complaint"),
+    [
+        ({"uniqueItems": True}, "uniqueItems"),
+        ({"not": {"type": "string"}}, "not"),
+        ({"format": "no-such-format"}, "no-such-format"),
+        ({"type": "text"}, "text"),
+        ({"pattern": "(?=a)b"}, "look-around"),
+        ({"$ref": "#/$defs/none"}, "none"),
+        ({"default": object()}, "not plain JSON"),
+    ],
+)
+def test_what_cannot_be_constrained_is_named_in_one_line(fragment, complaint):
+    with pytest.raises(GrammarError, match=complaint) as error:
+        json_schema_grammar({"type": "object", "properties": {"a": fragment}})
+
+    assert "\n" not in str(error.value)
+
+
+def test_a_broken_grammar_is_refused_at_construction():
+    with pytest.raises(GrammarError, match="unknown name") as error:
+        matcher("start: nowhere")
+
+    assert "\n" not in str(error.value)
