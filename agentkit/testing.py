@@ -51,7 +51,7 @@ class ScriptedEngine:
     """An engine that says what it is told to, one reply a generation, on a byte tokenizer.
 
     Grammars are not applied: a script may say what a grammar would forbid. `prompts` keeps every prompt as text,
-    special tokens included. `seconds_per_token` makes room for a cancellation.
+    special tokens included, and `prompt_ids` as ids. `seconds_per_token` makes room for a cancellation.
     """
 
     fingerprint = "agentkit-testing-script"
@@ -71,6 +71,7 @@ class ScriptedEngine:
         self.tokenizer: Final = byte_tokenizer()
         self.context_length: Final = context_length
         self.prompts: list[str] = []
+        self.prompt_ids: list[tuple[int, ...]] = []
 
     async def generate(
         self,
@@ -129,6 +130,7 @@ class ScriptedEngine:
             raise InferenceError("the engine is closed")
         if len(prompt_ids) >= self.context_length:
             raise ContextLengthError(prompt_tokens=len(prompt_ids), context_length=self.context_length)
+        self.prompt_ids.append(tuple(prompt_ids))
         self.prompts.append(self.tokenizer.decode(prompt_ids, skip_special=False))
 
 

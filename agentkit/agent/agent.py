@@ -6,16 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 from uuid import uuid4
 
 import anyio
-from pydantic import BaseModel
 
 from agentkit.agent.limits import Limits
 from agentkit.agent.result import RunResult
 from agentkit.agent.runtime import Runtime, start_runtime
-from agentkit.agent.session import Session
+from agentkit.agent.session import RunOptions, Session
 from agentkit.errors import ConfigurationError
 from agentkit.inference.base import Engine, SamplingParams
 from agentkit.memory import MemoryStore, open_store
@@ -120,18 +119,14 @@ class Agent:
             self._store if store is None else open_store(store),
         )
 
-    async def run(
-        self, text: str, *, limits: Limits | None = None, output_type: type[BaseModel] | None = None
-    ) -> RunResult:
+    async def run(self, text: str, **options: Unpack[RunOptions]) -> RunResult:
         """Run one turn in a new session of its own; without a store, nothing of it is kept."""
         session = self.session(store=self._store if self._keeps else MemoryStore())
-        return await session.run(text, limits=limits, output_type=output_type)
+        return await session.run(text, **options)
 
-    def run_sync(
-        self, text: str, *, limits: Limits | None = None, output_type: type[BaseModel] | None = None
-    ) -> RunResult:
+    def run_sync(self, text: str, **options: Unpack[RunOptions]) -> RunResult:
         """Run one turn from code that is not async."""
-        return anyio.run(lambda: self.run(text, limits=limits, output_type=output_type))
+        return anyio.run(lambda: self.run(text, **options))
 
     async def _start(self) -> Runtime:
         async with AsyncExitStack() as closing:

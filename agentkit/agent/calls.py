@@ -123,8 +123,7 @@ class CallDesk:
             message, hit = await self._result(call, outcome, refusal or "")
             messages.append(message)
             blocked = blocked or hit
-        for issue in step.issues:
-            messages.append(await self._correction(issue))
+        messages += [await self._correction(issue) for issue in step.issues]
         return StepResults(messages=tuple(messages), blocked=blocked)
 
     async def _clear_call(self, call: ToolCall) -> Cleared[ToolCall] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ from agentkit.cleared import Cleared
 from agentkit.errors import BlockedError
 from agentkit.inference.formats import format_for
 from agentkit.inference.formats.base import Format
-from agentkit.memory.store import SessionHeader, Store, StoredSession
+from agentkit.memory.store import SessionHeader, Store, StoredEntry, StoredSession
 from agentkit.memory.transcript import Entry, Transcript
 from agentkit.messages import Message, Role, ToolCall
 from agentkit.shields.base import ShieldInput, Stage
@@ -86,18 +87,14 @@ class SessionHistory:
             self._append(self._runtime.instructions.map(Message.system))
 
     def _append(self, message: Cleared[Message]) -> None:
-        messages = (*self.transcript.messages, message.value)
-        ids = self.format.render(
-            messages, tools=self._runtime.tools.value, start=len(messages) - 1, add_generation_prompt=False
-        )
-        self.transcript.append(message, ids)
+        self.transcript.append(message, self._rendered((*self.transcript.messages, message.value)))
 
     async def _restore(self, stored: StoredSession) -> None:
         self.version = stored.version
         self._stored_entries = len(stored.entries)
         cleared = [(entry, await self._clear(entry.message)) for entry in stored.entries]
         unchanged = all(entry.message == message.value for entry, message in cleared)
-        if unchanged and _same_ids(stored.header, self._header):
+        if unchanged and _same_ids(stored.header, self._header) and self._ids_say_the_same(stored):
             self.transcript = Transcript(
                 Entry(message=message, ids=entry.ids, turn=entry.turn, generated=entry.generated)
                 for entry, message in cleared
@@ -112,6 +109,31 @@ class SessionHistory:
                 self.transcript.begin_turn()
             self._append(message)
 
+    def _ids_say_the_same(self, stored: StoredSession) -> bool:
+        """Whether the stored ids are those of the stored messages: shields judge the one, the model reads the other.
+
+        What was rendered must be the same ids; what the model generated may be other ids of the same text.
+        """
+        messages = [entry.message for entry in stored.entries]
+        return all(
+            self._says_the_same(entry, self._rendered(messages[: index + 1]))
+            for index, entry in enumerate(stored.entries)
+        )
+
+    def _says_the_same(self, entry: StoredEntry, rendered: list[int]) -> bool:
+        if list(entry.ids) == rendered:
+            return True
+        tokenizer = self._runtime.engine.tokenizer
+        special = frozenset(tokenizer.special_ids.values())
+        same_specials = [i for i in entry.ids if i in special] == [i for i in rendered if i in special]
+        return entry.generated and same_specials and tokenizer.decode(entry.ids) == tokenizer.decode(rendered)
+
+    def _rendered(self, messages: Sequence[Message]) -> list[int]:
+        """Return the ids of the last message, after the ones before it."""
+        return self.format.render(
+            messages, tools=self._runtime.tools.value, start=len(messages) - 1, add_generation_prompt=False
+        )
+
     async def _clear(self, message: Message) -> Cleared[Message]:
         """Judge a stored message again; the policy may have changed, and the store is not ours alone."""
         if message.role is Role.SYSTEM:
@@ -122,7 +144,7 @@ class SessionHistory:
         )
         if decision.cleared is None:
             raise BlockedError(
-                f"session {self._session_id} holds a {message.role.value} message that stage memory blocks "
+                f"session {self._session_id} holds a message of role {message.role.value} that stage memory blocks "
                 f"(shield {decision.shield}); delete the session, or run it under a policy that lets it through",
                 stage=Stage.MEMORY.value,
                 shield=decision.shield,

@@ -64,6 +64,7 @@ class Turn:
         sampling: SamplingParams,
         segment_tokens: int,
         answer_schema: Mapping[str, Any] | None,
+        tool_choice: ToolChoice,
     ) -> None:
         self._engine = engine
         self._format = format
@@ -77,6 +78,7 @@ class Turn:
         self._sampling = sampling
         self._segment_tokens = segment_tokens
         self._answer_schema = answer_schema
+        self._tool_choice = tool_choice
         self.settled: Mark = transcript.mark()
         """The last point that a turn may end at: its start, or the end of its last step that ran a tool."""
 
@@ -111,8 +113,7 @@ class Turn:
         parser = self._format.parser(tools)
         decoder = self._format.output_decoder()
         gate = OutputGate(self._judge_output, self._sink, segment_tokens=self._segment_tokens)
-        choice = ToolChoice.AUTO if tools else ToolChoice.NONE
-        grammar = self._format.call_grammar(tools, choice, answer_schema=self._answer_schema)
+        grammar = self._format.call_grammar(tools, self._choice(), answer_schema=self._answer_schema)
         ids: list[int] = []
         stop_reason = StopReason.MAX_TOKENS
         stream = cast("Any", self._engine.generate(prompt, params, grammar=grammar))
@@ -189,6 +190,14 @@ class Turn:
     def _generation_prompt(self) -> list[int]:
         messages = self._transcript.messages
         return self._format.render(messages, tools=self._tools.value, start=len(messages))
+
+    def _choice(self) -> ToolChoice:
+        """Return what this step may do: a call is required of the first step alone, so that an answer can follow."""
+        if self._tool_choice is ToolChoice.REQUIRED and self._budget.steps > 1:
+            return ToolChoice.AUTO
+        if self._tool_choice is ToolChoice.AUTO and not self._tools.value:
+            return ToolChoice.NONE
+        return self._tool_choice
 
     def _params(self) -> SamplingParams:
         return replace(

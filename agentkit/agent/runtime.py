@@ -12,6 +12,7 @@ from agentkit.agent.metering import MeteredEngine
 from agentkit.cleared import Cleared
 from agentkit.errors import BlockedError
 from agentkit.inference.base import Engine, SamplingParams
+from agentkit.json_schema import descriptions, without_descriptions
 from agentkit.messages import DEVELOPER, ToolSpec
 from agentkit.shields.base import Shield, ShieldInput, Stage
 from agentkit.shields.decision import Ask
@@ -107,7 +108,7 @@ async def start_runtime(
 
 async def _cleared_spec(pipeline: Pipeline, spec: ToolSpec) -> Cleared[ToolSpec]:
     """Judge what the model would be told about a tool: every description in it, joined."""
-    text = "\n".join([spec.description, *_descriptions(spec.parameters)])
+    text = "\n".join([spec.description, *descriptions(spec.parameters)])
     decision = await pipeline.judge(
         ShieldInput(text=text, stage=Stage.TOOL_DESCRIPTION, provenance=DEVELOPER)
     )
@@ -121,29 +122,8 @@ async def _cleared_spec(pipeline: Pipeline, spec: ToolSpec) -> Cleared[ToolSpec]
         )
     if decision.cleared.value == text:
         return decision.cleared.map(lambda _: spec)
-    # A changed description stands for all of them: the argument's own are left out.
-    parameters = _without_descriptions(spec.parameters)
+    # A changed description stands for all of them: the arguments' own are left out.
+    parameters = without_descriptions(spec.parameters)
     return decision.cleared.map(
         lambda kept: ToolSpec(name=spec.name, description=kept, parameters=parameters)
     )
-
-
-def _descriptions(schema: Any) -> list[str]:
-    if isinstance(schema, dict):
-        own = [schema["description"]] if isinstance(schema.get("description"), str) else []
-        return own + [text for value in schema.values() for text in _descriptions(value)]
-    if isinstance(schema, list):
-        return [text for value in schema for text in _descriptions(value)]
-    return []
-
-
-def _without_descriptions(schema: Any) -> Any:
-    if isinstance(schema, dict):
-        return {
-            key: _without_descriptions(value)
-            for key, value in schema.items()
-            if not (key == "description" and isinstance(value, str))
-        }
-    if isinstance(schema, list):
-        return [_without_descriptions(value) for value in schema]
-    return schema

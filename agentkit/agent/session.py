@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 import anyio
 from pydantic import BaseModel
@@ -21,6 +21,7 @@ from agentkit.agent.limits import Budget, Limits
 from agentkit.agent.loop import Ending, Turn
 from agentkit.agent.result import RunResult, RunStatus, UsageMeter
 from agentkit.errors import AgentKitError, SessionBusyError
+from agentkit.inference.formats.base import ToolChoice
 from agentkit.messages import Message
 
 if TYPE_CHECKING:
@@ -29,6 +30,19 @@ if TYPE_CHECKING:
     from agentkit.memory.store import Store
 
 Send = Callable[[Event], Awaitable[None]]
+
+
+class RunOptions(TypedDict, total=False):
+    """What one run may set for itself.
+
+    `limits` replace the agent's. With `output_type` the answer is held to its schema while it is sampled, and
+    `result.output` is an instance of it. `tool_choice` lets the model decide (`auto`), makes its first step a
+    call (`required`) or allows none (`none`).
+    """
+
+    limits: Limits | None
+    output_type: type[BaseModel] | None
+    tool_choice: Literal["auto", "required", "none"]
 
 
 class Run:
@@ -89,25 +103,19 @@ class Session:
         await self._open(await self._agent.start())
         return self
 
-    async def run(
-        self, text: str, *, limits: Limits | None = None, output_type: type[BaseModel] | None = None
-    ) -> RunResult:
-        """Run one turn and return its result. With `output_type`, `result.output` is an instance of it."""
-        return await self._run(text, limits=limits, output_type=output_type, send=_ignore)
+    async def run(self, text: str, **options: Unpack[RunOptions]) -> RunResult:
+        """Run one turn and return its result; see `RunOptions`."""
+        return await self._run(text, options, send=_ignore)
 
     @asynccontextmanager
-    async def stream(
-        self, text: str, *, limits: Limits | None = None, output_type: type[BaseModel] | None = None
-    ) -> AsyncIterator[Run]:
+    async def stream(self, text: str, **options: Unpack[RunOptions]) -> AsyncIterator[Run]:
         """Run one turn and give its events as they happen. Leaving the block early cancels the turn."""
         send, receive = anyio.create_memory_object_stream[Event](64)
         turn_scope = anyio.CancelScope()
 
         async def produce() -> None:
             async with send:
-                await self._run(
-                    text, limits=limits, output_type=output_type, send=send.send, turn_scope=turn_scope
-                )
+                await self._run(text, options, send=send.send, turn_scope=turn_scope)
 
         async with receive:
             group_error: AgentKitError | None = None
@@ -141,13 +149,7 @@ class Session:
         return self._history
 
     async def _run(
-        self,
-        text: str,
-        *,
-        limits: Limits | None,
-        output_type: type[BaseModel] | None,
-        send: Send,
-        turn_scope: anyio.CancelScope | None = None,
+        self, text: str, options: RunOptions, *, send: Send, turn_scope: anyio.CancelScope | None = None
     ) -> RunResult:
         if self._running:
             raise SessionBusyError(f"session {self.id} is running a turn; wait for it or use a fork")
@@ -156,75 +158,75 @@ class Session:
             runtime = await self._agent.start()
             history = await self._open(runtime)
             with telemetry.span(telemetry.SPAN_RUN, **{telemetry.ATTR_SESSION: self.id}) as span:
-                result = await self._turn(
-                    runtime, history, text, limits or runtime.limits, output_type, EventSink(send), turn_scope
-                )
+                result = await _run_turn(runtime, history, text, options, EventSink(send), turn_scope)
                 span.set_attribute(telemetry.ATTR_STATUS, result.status.value)
             return result
         finally:
             self._running = False
 
-    async def _turn(
-        self,
-        runtime: Runtime,
-        history: SessionHistory,
-        text: str,
-        limits: Limits,
-        output_type: type[BaseModel] | None,
-        sink: EventSink,
-        turn_scope: anyio.CancelScope | None,
-    ) -> RunResult:
-        started = perf_counter()
-        meter = UsageMeter()
-        transcript = history.transcript
-        transcript.begin_turn()
-        before = len(transcript.messages)
-        judge = Judge(runtime.pipeline, transcript, sink, meter)
-        turn = Turn(
-            engine=GuardedEngine(runtime.engine, scope=history.scope),
-            format=history.format,
-            transcript=transcript,
-            tools=runtime.tools,
-            desk=CallDesk(
-                toolset=runtime.toolset,
-                executor=runtime.executor,
-                policy=runtime.policy,
-                approver=runtime.approver,
-                judge=judge,
-                sink=sink,
-                meter=meter,
-            ),
+
+async def _run_turn(
+    runtime: Runtime,
+    history: SessionHistory,
+    text: str,
+    options: RunOptions,
+    sink: EventSink,
+    turn_scope: anyio.CancelScope | None,
+) -> RunResult:
+    started = perf_counter()
+    limits = options.get("limits") or runtime.limits
+    output_type = options.get("output_type")
+    meter = UsageMeter()
+    transcript = history.transcript
+    transcript.begin_turn()
+    before = len(transcript.messages)
+    judge = Judge(runtime.pipeline, transcript, sink, meter)
+    turn = Turn(
+        engine=GuardedEngine(runtime.engine, scope=history.scope),
+        format=history.format,
+        transcript=transcript,
+        tools=runtime.tools,
+        desk=CallDesk(
+            toolset=runtime.toolset,
+            executor=runtime.executor,
+            policy=runtime.policy,
+            approver=runtime.approver,
             judge=judge,
             sink=sink,
-            budget=Budget(limits),
             meter=meter,
-            sampling=runtime.sampling,
-            segment_tokens=runtime.policy.streaming.segment_tokens,
-            answer_schema=answer_schema(output_type),
-        )
-        try:
-            ending = await _within(limits.seconds, turn, text, turn_scope)
-            output = read_answer(ending.answer, output_type)
-        except BaseException:
-            # An error or a cancellation in the middle: what was settled is kept, the rest never was.
-            with anyio.CancelScope(shield=True):
-                transcript.rewind(turn.settled)
-                await history.commit()
-            raise
-        if ending.status is not RunStatus.COMPLETED:
+        ),
+        judge=judge,
+        sink=sink,
+        budget=Budget(limits),
+        meter=meter,
+        sampling=runtime.sampling,
+        segment_tokens=runtime.policy.streaming.segment_tokens,
+        answer_schema=answer_schema(output_type),
+        tool_choice=ToolChoice(options.get("tool_choice", "auto")),
+    )
+    try:
+        ending = await _within(limits.seconds, turn, text, turn_scope)
+        output = read_answer(ending.answer, output_type)
+    except BaseException:
+        # An error or a cancellation in the middle: what was settled is kept, the rest never was.
+        with anyio.CancelScope(shield=True):
             transcript.rewind(turn.settled)
-        await history.commit()
-        result = RunResult(
-            status=ending.status,
-            output=output,
-            messages=transcript.messages[before:],
-            decisions=tuple(judge.decisions),
-            usage=meter.total(seconds=perf_counter() - started),
-            limit=ending.limit,
-            truncated=ending.truncated,
-        )
-        await sink.finish(result)
-        return result
+            await history.commit()
+        raise
+    if ending.status is not RunStatus.COMPLETED:
+        transcript.rewind(turn.settled)
+    await history.commit()
+    result = RunResult(
+        status=ending.status,
+        output=output,
+        messages=transcript.messages[before:],
+        decisions=tuple(judge.decisions),
+        usage=meter.total(seconds=perf_counter() - started),
+        limit=ending.limit,
+        truncated=ending.truncated,
+    )
+    await sink.finish(result)
+    return result
 
 
 async def _within(

@@ -13,7 +13,7 @@ from agentkit.cli.loading import read_json, read_tool_specs
 from agentkit.errors import ConfigurationError
 from agentkit.inference.catalog import resolve
 from agentkit.inference.formats import check_dialect, format_for
-from agentkit.inference.formats.call_parser import CallParser
+from agentkit.inference.formats.call_parser import CallParser, from_spelt
 from agentkit.inference.tokenizer import load_tokenizer
 from agentkit.messages import Message, Role, ToolCall
 
@@ -35,8 +35,8 @@ def run_parse(*, dialect: str | None, tools: Path | None) -> int:
     if dialect is not None:
         check_dialect(dialect)
     text = sys.stdin.read()
-    parser = CallParser(read_tool_specs(tools))
-    parser.feed(text)
+    parser = CallParser(read_tool_specs(tools) if tools is not None else None)
+    parser.feed(from_spelt(text))
     _, parsed = parser.finish()
     report = {
         "content": parsed.content,

@@ -170,6 +170,10 @@ class SQLiteFile:
             yield
         except sqlite3.Error as exc:
             raise StoreError(f"store {self.path} {self._advice(exc)}") from exc
+        except OSError as exc:
+            raise StoreError(
+                f"store {self.path} cannot be opened: {exc.strerror}; name another file"
+            ) from exc
 
     def _advice(self, exc: sqlite3.Error) -> str:
         code = _code(exc)

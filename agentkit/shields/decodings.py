@@ -118,7 +118,11 @@ def _entities(run: str) -> str | None:
 
 
 _DECODERS: tuple[tuple[str, re.Pattern[str], Callable[[str], str | None]], ...] = (
-    ("base64", re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{12,}+(?:\n[A-Za-z0-9+/_-]{12,}+)*+={0,2}"), _base64),
+    (
+        "base64",
+        re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{12,}+(?:\n[A-Za-z0-9+/_-]{12,}+)*+={0,2}"),
+        _base64,
+    ),
     ("base32", re.compile(r"(?<![A-Za-z0-9])[A-Z2-7]{16,}+={0,6}"), _base32),
     ("hex", re.compile(r"(?<![0-9A-Za-z])(?:(?:\\x|0x)?[0-9a-fA-F]{2}[ ,:]?){8,}+"), _hex),
     ("binary", re.compile(r"(?<![01])(?:[01]{8} ?){3,}+"), _binary),

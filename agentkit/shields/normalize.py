@@ -199,4 +199,3 @@ def _pick(view: View, index: Offsets) -> tuple[Offsets, Offsets]:
     if view.starts is None or view.ends is None:
         return index, index + 1
     return view.starts[index], view.ends[index]
-

@@ -7,18 +7,18 @@ bounded number of words, so the work is linear; `MAX_ATTEMPTS` bounds it for tex
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from dataclasses import dataclass
 
 from agentkit.errors import ShieldError
-from agentkit.shields.override_rules import RULES, Category, Rule, Scope
-from agentkit.shields.override_rules_languages import LANGUAGE_RULES, LANGUAGE_SEARCHES
-from agentkit.shields.override_rules_untrusted import SEARCHES, UNTRUSTED_RULES, Search
+from agentkit.shields.override_rules import Category, Rule, Scope, Search, load_rules
 
-MAX_ATTEMPTS = 400_000
+MAX_ATTEMPTS = 150_000
 
-_SUBJECT = re.compile(r"\b(?:we|i|they|he|she|it|who|which|that|will|would|can|could|may|might|not|cannot|won't)\W{1,3}$")
 _WORD = re.compile(r"[^\W_]+(?:'[a-z]+)?")
+_SUBJECT = re.compile(
+    r"\b(?:we|i|they|he|she|it|who|which|that|will|would|can|could|may|might|not|cannot|won't)\W{1,3}$"
+)
+_SUBJECT_REACH = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,47 +32,35 @@ class Hit:
     end: int
 
 
-def _compile(rules: tuple[Rule, ...]) -> dict[str, list[tuple[Rule, re.Pattern[str]]]]:
-    by_head: dict[str, list[tuple[Rule, re.Pattern[str]]]] = defaultdict(list)
-    for rule in rules:
-        tail = re.compile(rule.tail)
-        for head in dict.fromkeys(rule.heads.split()):
-            by_head[head].append((rule, tail))
-    return dict(by_head)
-
-
-_BY_HEAD = _compile((*RULES, *UNTRUSTED_RULES, *LANGUAGE_RULES))
-_SEARCHES: tuple[Search, ...] = (*SEARCHES, *LANGUAGE_SEARCHES)
-
-RULE_NAMES: tuple[str, ...] = tuple(
-    dict.fromkeys(rule.name for rule in (*RULES, *UNTRUSTED_RULES, *LANGUAGE_RULES, *_SEARCHES))
-)
-
-
 def find_hits(text: str, *, untrusted: bool) -> list[Hit]:
     """Return the first hit of every rule that fires in a folded text.
 
     Raises:
         ShieldError: if the text holds so many head words that judging it would take too long.
     """
+    rules = load_rules()
     hits: dict[str, Hit] = {}
     attempts = 0
     for word in _WORD.finditer(text):
-        for rule, tail in _BY_HEAD.get(word[0], ()):
+        for rule in rules.by_head.get(word[0], ()):
             if rule.name in hits or (rule.scope is Scope.UNTRUSTED and not untrusted):
                 continue
             attempts += 1
-            match = tail.match(text, word.end())
-            if match and not (rule.imperative and _SUBJECT.search(text, max(0, word.start() - 12), word.start())):
-                hits[rule.name] = Hit(
-                    rule=rule.name, category=rule.category, weight=rule.weight, start=word.start(), end=match.end()
-                )
+            match = rule.tail.match(text, word.end())
+            if match and not (rule.imperative and _has_subject(text, word.start())):
+                hits[rule.name] = _hit(rule, word.start(), match.end())
         if attempts > MAX_ATTEMPTS:
             raise ShieldError(f"text of {len(text)} characters has too many trigger words to judge")
-    for search in _SEARCHES:
-        match = None if search.scope is Scope.UNTRUSTED and not untrusted else search.pattern.search(text)
+    for search in rules.searches:
+        match = search.pattern.search(text)
         if match:
-            hits[search.name] = Hit(
-                rule=search.name, category=search.category, weight=search.weight, start=match.start(), end=match.end()
-            )
+            hits[search.name] = _hit(search, match.start(), match.end())
     return list(hits.values())
+
+
+def _hit(sign: Rule | Search, start: int, end: int) -> Hit:
+    return Hit(rule=sign.name, category=sign.category, weight=sign.weight, start=start, end=end)
+
+
+def _has_subject(text: str, start: int) -> bool:
+    return _SUBJECT.search(text, max(0, start - _SUBJECT_REACH), start) is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from agentkit.tools.json_schema import as_object, branches_of, resolved, types_of
+from agentkit.json_schema import as_object, branches_of, resolved, types_of
 from agentkit.tools.wording import kind, path
 
 MAX_DEPTH = 32

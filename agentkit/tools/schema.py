@@ -16,7 +16,7 @@ from pydantic.errors import PydanticUserError
 
 from agentkit.errors import ToolDefinitionError
 from agentkit.tools.base import Code
-from agentkit.tools.json_schema import DEFS, simplified, types_of
+from agentkit.json_schema import DEFS, simplified, types_of
 
 _REFUSED_KINDS = {
     inspect.Parameter.POSITIONAL_ONLY: "is positional-only; remove the '/' so that it can be passed by name",

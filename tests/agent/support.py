@@ -21,7 +21,7 @@ def policy(
     }
     document = {
         "version": 1,
-        "shields": {"canary": {"use": "secrets"}} if rules else {},
+        "shields": {"canary": {"use": "instruction_override"}} if rules else {},
         "stages": stages,
         "failure": {"on_error": "block", "on_timeout": "block", "timeout_ms": 500},
         "streaming": {"segment_tokens": segment_tokens},

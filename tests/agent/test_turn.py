@@ -71,7 +71,7 @@ async def test_a_call_runs_and_its_result_reaches_the_model():
 
 
 async def test_wrong_arguments_go_back_to_the_model_as_an_error():
-    agent, engine = scripted(
+    agent, _ = scripted(
         call("get_current_temperature", city="Paris"), "Sorry.", tools=[get_current_temperature]
     )
     async with agent:
@@ -195,7 +195,7 @@ async def test_a_prompt_beyond_the_context_names_both_numbers_and_loses_nothing(
 
 
 async def test_usage_adds_up_over_the_steps():
-    agent, engine = scripted(
+    agent, _ = scripted(
         call("get_current_temperature", location="Paris"), "22.", tools=[get_current_temperature]
     )
     async with agent:

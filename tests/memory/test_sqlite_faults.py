@@ -174,6 +174,11 @@ async def test_a_missing_folder_is_named(tmp_path: Path):
     assert error.endswith(f"there is no folder {tmp_path / 'missing'}; create it first")
 
 
+async def test_a_path_that_the_system_refuses_is_named(tmp_path: Path):
+    error = await load_error(tmp_path / ("x" * 300) / "agent.db")
+    assert "agent.db cannot be opened: File name too long" in error
+
+
 async def test_a_folder_is_not_a_store(tmp_path: Path):
     assert await load_error(tmp_path) == f"store {tmp_path} is a folder; name a file"
 

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 from agentkit.errors import ConfigurationError
 from agentkit.inference.base import Grammar
 from agentkit.inference.formats.base import ToolChoice
+from agentkit.json_schema import closed
 from agentkit.messages import ToolSpec
 
 # The whitespace of `json.dumps`, which models were trained on. Lenient: a keyword that cannot be constrained
@@ -78,7 +79,8 @@ def _answer(schema: Mapping[str, Any] | None, choice: ToolChoice) -> tuple[tuple
 
 
 def _call_schema(tool: ToolSpec) -> dict[str, Any]:
-    parameters = _rebased({**tool.parameters, "type": "object"}, base="/properties/parameters")
+    # Closed: an argument that the tool does not have could only be refused later.
+    parameters = _rebased(closed({**tool.parameters, "type": "object"}), base="/properties/parameters")
     return {
         "type": "object",
         "properties": {"name": {"const": tool.name}, "parameters": parameters},

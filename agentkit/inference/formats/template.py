@@ -104,7 +104,8 @@ class TemplateFormat:
         has_system = bool(messages) and messages[0].role is Role.SYSTEM
         instructions = messages[0].content if has_system else ""
         described = Turn(role="system", content=tool_prompt.system_text(instructions, tools))
-        return [described, *turns[1 if has_system else 0 :]]
+        examples = [self._turn(message) for message in tool_prompt.EXAMPLES]
+        return [described, *examples, *turns[1 if has_system else 0 :]]
 
     def _turn(self, message: Message) -> Turn:
         if message.role is Role.ASSISTANT:

@@ -8,17 +8,34 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from agentkit.messages import Message, ToolCall, ToolSpec
+from agentkit.messages import DEVELOPER, Message, Role, ToolCall, ToolSpec
 
 # The roles that a tool's result may have, best first: the first one that the chat template accepts is used.
 RESULT_ROLES = ("tool", "user")
 
 _GUIDANCE = (
-    "You have access to the following functions. "
-    "To call a function, please respond with JSON for a function call. "
-    'Respond in the format {"name": function name, "parameters": dictionary of argument name and its value}. '
-    "Do not use variables."
+    "You have access to the following functions. To call a function, respond with JSON for a function call, "
+    'in the format {"name": function name, "parameters": dictionary of argument name and its value}. '
+    "Call a function only when it helps to answer; otherwise respond in plain words."
 )
+
+
+def _example_call(name: str, arguments: dict[str, str], *, result: str, answer: str) -> tuple[Message, ...]:
+    call = ToolCall(id="example", name=name, arguments=arguments)
+    shown = Message(role=Role.TOOL, content=result, provenance=DEVELOPER, call_id=call.id, tool_name=name)
+    return (Message.assistant("", (call,)), shown, Message.assistant(answer))
+
+
+EXAMPLES: tuple[Message, ...] = (
+    Message.user("Good morning!"),
+    Message.assistant("Good morning! How can I help you?"),
+    Message.user("Open notes.txt for me."),
+    *_example_call("open_file", {"path": "notes.txt"}, result="Buy milk.", answer="The file says: Buy milk."),
+    Message.user("What time is it in Rome?"),
+    *_example_call("get_time", {"location": "Rome, Italy"}, result="14:05", answer="It is 14:05 in Rome."),
+)
+"""A conversation shown before the real one. A small model that was never trained on calls decides by it
+whether to call or to answer: without it SmolLM2-135M answers questions about the weather by guessing."""
 
 
 def system_text(instructions: str, tools: Sequence[ToolSpec]) -> str:

@@ -1,7 +1,4 @@
-"""JSON Schemas in two forms: as a model reads them, and as arguments are checked against.
-
-Knows no function and no value.
-"""
+"""JSON Schemas in two forms: as a model reads them, and as arguments are held to. Knows no function and no value."""
 
 from __future__ import annotations
 
@@ -60,6 +57,18 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
         return copy
 
     return close(schema)
+
+
+def without_descriptions(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy without descriptions, in the schema itself and in every schema inside it."""
+    return _mapped(
+        {key: value for key, value in schema.items() if key != "description"}, without_descriptions
+    )
+
+
+def descriptions(schema: Mapping[str, Any]) -> list[str]:
+    """Return the descriptions of a schema and of every schema inside it."""
+    return [node["description"] for node in _nodes(schema) if isinstance(node.get("description"), str)]
 
 
 def unknown_references(schema: Mapping[str, Any]) -> list[str]:
