@@ -51,9 +51,13 @@ def read_documents(folder: Path) -> list[Document]:
     clean = (row for row in read_rows(folder / "indirect_injection.jsonl") if not row["malicious"])
     rows += [("clean_tool_results", row["text"], False) for row in clean]
     own = (row for row in read_rows(EXAMPLES) if row["stage"] == "user_input")
-    rows += [("own_attacks" if row["malicious"] else "own_benign", row["text"], row["malicious"]) for row in own]
+    rows += [
+        ("own_attacks" if row["malicious"] else "own_benign", row["text"], row["malicious"]) for row in own
+    ]
     return [
-        Document(source=source, text=text, malicious=malicious, windows=list(window_buckets(views(text)[1].text)))
+        Document(
+            source=source, text=text, malicious=malicious, windows=list(window_buckets(views(text)[1].text))
+        )
         for source, text, malicious in rows
     ]
 
@@ -105,7 +109,9 @@ def left_out_scores(documents: Sequence[Document], sources: frozenset[str]) -> N
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path, help="folder with the labelled files")
     parser.add_argument("--write", action="store_true", help=f"write {WEIGHTS.name} into the package")
     arguments = parser.parse_args()

@@ -84,6 +84,7 @@ class Turn:
 
     async def run(self, text: str) -> Ending:
         """Take what the user said to an answer, a block or a limit."""
+        self._transcript.begin_turn()
         decision = await self._judge.judge(Stage.USER_INPUT, text, USER)
         if decision.cleared is None:
             return Ending(status=RunStatus.BLOCKED)

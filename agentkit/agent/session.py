@@ -178,7 +178,6 @@ async def _run_turn(
     output_type = options.get("output_type")
     meter = UsageMeter()
     transcript = history.transcript
-    transcript.begin_turn()
     before = len(transcript.messages)
     judge = Judge(runtime.pipeline, transcript, sink, meter)
     turn = Turn(

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from agentkit.errors import ShieldError
 from agentkit.shields.base import Finding, ShieldInput, Stage, Verdict
+from agentkit.shields.override_rules import load_rules
 from agentkit.shields.override_score import Assessment, assess
 from agentkit.shields.override_style import load_style_model
 from agentkit.shields.registry import register_shield
@@ -33,11 +34,12 @@ class InstructionOverride:
         self.threshold = threshold
 
     async def start(self) -> None:
-        """Load the style weights that ship in the package.
+        """Load the rules and the style weights that ship in the package.
 
         Raises:
-            ConfigurationError: if they are missing or damaged.
+            ConfigurationError: if the weights are missing or damaged.
         """
+        await anyio.to_thread.run_sync(load_rules)
         await anyio.to_thread.run_sync(load_style_model)
 
     async def check(self, content: ShieldInput) -> Verdict:

@@ -1,0 +1,53 @@
+"""The shield `secrets`: flags text that carries credentials, with the exact places so that they can be cut out."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio.to_thread
+
+from agentkit.errors import ShieldError
+from agentkit.shields.base import Finding, ShieldInput, Verdict
+from agentkit.shields.registry import register_shield
+from agentkit.shields.secret_patterns import Secret, find_secrets
+
+MAX_CHARACTERS = 400_000
+
+# Shorter texts are searched in less time than it takes to reach a worker thread.
+_INLINE_CHARACTERS = 600
+
+
+@register_shield("secrets")
+class Secrets:
+    """Flags API keys, tokens, private keys, passwords in URLs, and random-looking values of secret names."""
+
+    async def start(self) -> None:
+        """Nothing to load."""
+
+    async def check(self, content: ShieldInput) -> Verdict:
+        """Judge one piece of content.
+
+        Raises:
+            ShieldError: if it is longer than `MAX_CHARACTERS`.
+        """
+        if len(content.text) > MAX_CHARACTERS:
+            raise ShieldError(f"secrets judges up to {MAX_CHARACTERS} characters, the content has {len(content.text)}")
+        if len(content.text) <= _INLINE_CHARACTERS:
+            return _verdict(find_secrets(content.text))
+        found = await anyio.to_thread.run_sync(partial(find_secrets, content.text), abandon_on_cancel=True)
+        return _verdict(found)
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+def _verdict(found: list[Secret]) -> Verdict:
+    if not found:
+        return Verdict(flagged=False)
+    kinds = tuple(dict.fromkeys(secret.kind for secret in found))
+    return Verdict(
+        flagged=True,
+        category=kinds[0],
+        reason=f"holds {', '.join(kinds)}",
+        findings=tuple(Finding(start=secret.start, end=secret.end, label=secret.kind) for secret in found),
+    )
