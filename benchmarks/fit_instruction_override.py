@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ def read_documents(folder: Path) -> list[Document]:
     ]
 
 
-def read_rows(path: Path) -> list[dict]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
@@ -96,7 +97,7 @@ def cross_validated_scores(documents: Sequence[Document]) -> NDArray[np.float64]
     scores = np.zeros(len(documents))
     for fold in range(_FOLDS):
         style = fit([document for document, where in zip(documents, folds, strict=True) if where != fold])
-        for index in np.flatnonzero(folds == fold):
+        for index in np.flatnonzero(folds == fold).tolist():
             scores[index] = assess(documents[index].text, untrusted=False, style=style).score
     return scores
 

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 from rich.console import Console
-from rich.markup import escape
 
 from agentkit.agent.agent import Agent
-from agentkit.agent.events import (
-    ApprovalRequested,
-    Event,
-    RunFinished,
-    ShieldDecision,
-    TextDelta,
-    ToolCallFinished,
-    ToolCallStarted,
-)
-from agentkit.agent.result import RunResult, RunStatus
-from agentkit.agent.session import Session
-from agentkit.cli.loading import load_tools
-from agentkit.cli.run import describe_ending
-from agentkit.errors import AgentKitError
-from agentkit.shields.base import Action
+from agentkit.agent.session import Run, Session
+from agentkit.cli.chat_display import ChatDisplay
+from agentkit.cli.exit_codes import EXIT_INTERRUPTED, EXIT_OK
+from agentkit.cli.loading import import_modules, load_policy, load_tools
+from agentkit.cli.standard_input import StdinLines
+from agentkit.errors import AgentKitError, StoreError
 from agentkit.tools.approval import ApprovalRequest
 
-_HELP = "Say something; /new begins a new session, /quit or Ctrl-D ends."
+_COMMANDS = "/new begins a new session, /quit or Ctrl-D ends, Ctrl-C stops an answer"
 
 
 def run_chat(
@@ -35,95 +27,113 @@ def run_chat(
     policy: Path | None,
     session_id: str | None,
     store: str,
-    tools: list[str],
+    tools: Sequence[str],
     instructions: str,
+    imports: Sequence[str],
 ) -> int:
-    """Talk until the user quits."""
-    console = Console(highlight=False)
-    approver = _Approver(console)
+    """Talk until the user quits; a session is kept where it was named."""
+    import_modules(imports)
+    chat = Chat(ChatDisplay(Console(highlight=False)))
     agent = Agent(
         model,
         instructions=instructions,
         tools=load_tools(tools),
-        policy=policy,
-        approver=approver.ask,
-        store=store if session_id else None,
+        policy=load_policy(policy),
+        approver=chat.approve,
+        store=store if session_id is not None else None,
     )
-    anyio.run(_chat, agent, session_id, console)
-    return 0
+    return anyio.run(_until_interrupted, chat, agent, session_id)
 
 
-async def _chat(agent: Agent, session_id: str | None, console: Console) -> None:
-    async with agent:
-        session = await agent.session(session_id).load()
-        console.print(f"[dim]session {session.id}, {len(session.messages)} messages. {_HELP}[/dim]")
-        while (line := await _read_line(console)) is not None:
-            if line == "/quit":
-                return
-            if line == "/new":
-                session = agent.session()
-                console.print(f"[dim]session {session.id}[/dim]")
-            elif line:
-                await _turn(session, line, console)
+async def _until_interrupted(chat: Chat, agent: Agent, session_id: str | None) -> int:
+    """Talk, with Ctrl-C stopping the answer in progress, or the chat where there is none."""
+    failure: BaseException | None = None
+    with anyio.CancelScope() as talking:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_watch_interrupts, chat, talking)
+            try:
+                await chat.talk(agent, session_id)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # raised again, outside of the task group
+                failure = error
+            tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return EXIT_INTERRUPTED if talking.cancelled_caught else EXIT_OK
 
 
-async def _read_line(console: Console) -> str | None:
-    try:
-        return (
-            await anyio.to_thread.run_sync(lambda: console.input("[bold]you[/bold] "), abandon_on_cancel=True)
-        ).strip()
-    except EOFError:
-        return None
+async def _watch_interrupts(chat: Chat, talking: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT) as interrupts:
+        async for _ in interrupts:
+            if not chat.stop_turn():
+                talking.cancel()
 
 
-async def _turn(session: Session, text: str, console: Console) -> None:
-    try:
-        async with session.stream(text) as run:
-            async for event in run:
-                _show(event, console)
-    except AgentKitError as error:
-        console.print(f"[red]{escape(str(error))}[/red]")
+class Chat:
+    """One user at one terminal."""
 
+    def __init__(self, display: ChatDisplay) -> None:
+        self._display = display
+        self._lines = StdinLines()
+        self._run: Run | None = None
 
-def _show(event: Event, console: Console) -> None:
-    match event:
-        case TextDelta(text=text):
-            console.print(text, end="", markup=False)
-        case ToolCallStarted(name=name, arguments=arguments):
-            console.print(f"[cyan]call[/cyan] {escape(name)} {escape(str(dict(arguments)))}")
-        case ToolCallFinished(name=name, status=status, content=content):
-            console.print(f"[cyan]{escape(status)}[/cyan] {escape(name)} {escape(content)}")
-        case ShieldDecision(decision=decision):
-            if decision.action is not Action.ALLOW:
-                console.print(
-                    f"[yellow]{decision.action.value}[/yellow] at {decision.stage.value} by {decision.shield}"
-                    f" ({decision.category})"
-                )
-        case RunFinished(result=result):
-            _show_end(result, console)
-        case ApprovalRequested():
-            pass  # the approver asks
+    async def talk(self, agent: Agent, session_id: str | None) -> None:
+        """Load the agent and answer lines until there are no more.
 
+        Raises:
+            AgentKitError: if the agent or the session cannot start.
+        """
+        async with agent:
+            session = await agent.session(session_id).load()
+            kept = (
+                f"session {session_id}, {len(session.messages)} messages" if session_id else "nothing is kept"
+            )
+            self._display.remark(f"{kept}; {_COMMANDS}")
+            while (line := await self._ask()) is not None:
+                match line:
+                    case "":
+                        continue
+                    case "/quit":
+                        return
+                    case "/new":
+                        session = agent.session()
+                        self._display.remark(f"new session {session.id}" if session_id else "new session")
+                    case _ if line.startswith("/") and line[1:].isalpha():
+                        self._display.remark(f"there is no command {line}; {_COMMANDS}")
+                    case _:
+                        await self._turn(session, line)
 
-def _show_end(result: RunResult, console: Console) -> None:
-    if result.status is not RunStatus.COMPLETED:
-        console.print(f"[red]{escape(describe_ending(result))}[/red]")
-    usage = result.usage
-    console.print(
-        f"\n[dim]{usage.output_tokens} tokens in {usage.total_seconds:.1f} s; {usage.cached_share:.0%} of "
-        f"{usage.input_tokens} input tokens from the cache; shields {usage.shield_seconds * 1000:.0f} ms[/dim]"
-    )
+    def stop_turn(self) -> bool:
+        """Stop the answer in progress; return False where there is none, or it was to stop already."""
+        run, self._run = self._run, None
+        if run is None:
+            return False
+        run.cancel()
+        return True
 
+    async def approve(self, request: ApprovalRequest) -> bool:
+        """Ask whether a call may be made; only a clear yes, typed after the question, is one."""
+        self._lines.drop_typed_ahead()
+        self._display.approval(request)
+        answer = await self._lines.read()
+        return answer is not None and answer.strip().lower() in ("y", "yes")
 
-class _Approver:
-    """Asks on the terminal whether a call may be made."""
+    async def _ask(self) -> str | None:
+        self._display.prompt()
+        line = await self._lines.read()
+        if line is None:
+            self._display.end_line()
+            return None
+        return line.strip()
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    async def ask(self, request: ApprovalRequest) -> bool:
-        question = f"allow {request.tool_name} {dict(request.arguments)}? ({request.reason}) y/N "
-        answer = await anyio.to_thread.run_sync(
-            lambda: self._console.input(escape(question)), abandon_on_cancel=True
-        )
-        return answer.strip().lower() in {"y", "yes"}
+    async def _turn(self, session: Session, text: str) -> None:
+        try:
+            async with session.stream(text) as run:
+                self._run = run
+                async for event in run:
+                    self._display.show(event)
+        except StoreError:
+            raise  # what is said from here on could not be kept
+        except AgentKitError as error:
+            self._display.error(str(error))
+        finally:
+            self._run = None

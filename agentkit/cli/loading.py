@@ -1,17 +1,47 @@
-"""What several commands need: tools named as `module:object`, JSON from a file or stdin."""
+"""What commands load by name: policy files, modules with shields, tools as `module:object`."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
-import json
+import importlib.util
+import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from agentkit.errors import ConfigurationError
-from agentkit.messages import ToolSpec
-from agentkit.tools.base import Tool
+from agentkit.errors import AgentKitError, ConfigurationError
+
+if TYPE_CHECKING:
+    from agentkit.shields.policy import Policy
+    from agentkit.tools.base import Tool
+
+
+def load_policy(path: Path | None) -> Policy:
+    """Read a policy file; None is the default policy.
+
+    Raises:
+        ConfigurationError: if there is no such file; the message has the nearest one.
+        PolicyError: if the file is not a policy.
+    """
+    from agentkit.shields.policy import Policy
+
+    if path is None:
+        return Policy.default()
+    check_file(path, "policy file", suffixes=(".yaml", ".yml", ".json"))
+    return Policy.load(path)
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import modules that register shields. The current folder is looked in first.
+
+    Raises:
+        ConfigurationError: if one cannot be imported.
+    """
+    for name in names:
+        _import(name, f"--import {name!r}")
 
 
 def load_tools(references: Sequence[str]) -> list[Tool]:
@@ -23,62 +53,83 @@ def load_tools(references: Sequence[str]) -> list[Tool]:
     return [_load_tool(reference) for reference in references]
 
 
+def check_file(path: Path, noun: str, *, suffixes: tuple[str, ...]) -> None:
+    """Accept a path that exists; what it holds is for its reader to say.
+
+    Raises:
+        ConfigurationError: otherwise, with the nearest file of these suffixes beside it.
+    """
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder; name a {noun} in it")
+    if path.exists():
+        return
+    folder = path.parent
+    if not folder.is_dir():
+        raise ConfigurationError(f"there is no {noun} {path}: there is no folder {folder}")
+    beside = [file.name for file in folder.iterdir() if file.suffix in suffixes]
+    near = nearest(path.name, beside)
+    hint = f"; did you mean {str(folder / near)!r}?" if near else ""
+    raise ConfigurationError(f"there is no {noun} {path}{hint}")
+
+
+def nearest(name: str, valid: Iterable[str]) -> str | None:
+    """Return the valid name that a mistyped one was meant to be, if one is near."""
+    return next(iter(difflib.get_close_matches(name, list(valid), n=1)), None)
+
+
 def _load_tool(reference: str) -> Tool:
-    module_name, separator, attribute = reference.partition(":")
-    if not (module_name and separator and attribute):
+    from agentkit.tools.base import Tool
+
+    option = f"--tool {reference!r}"
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute or "/" in module_name or module_name.endswith(".py"):
         raise ConfigurationError(
-            f"--tool {reference!r} must be module:object, for instance examples.weather:lookup"
+            f"{option} must be module:object, for instance weather:get_current_temperature"
         )
+    module = _import(module_name, option)
+    found = getattr(module, attribute, None)
+    if isinstance(found, Tool):
+        return found
+    tools = [name for name, value in vars(module).items() if isinstance(value, Tool)]
+    if callable(found):
+        raise ConfigurationError(f"{option}: {attribute} is a plain function; write @tool above it")
+    near = nearest(attribute, tools)
+    hint = f"did you mean {near!r}?" if near else f"its tools are {', '.join(tools) or 'none'}"
+    raise ConfigurationError(f"{option}: {module_name} has no tool {attribute!r}; {hint}")
+
+
+def _import(name: str, option: str) -> ModuleType:
     if "" not in sys.path:
         sys.path.insert(0, "")
+    importlib.invalidate_caches()
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigurationError(f"--tool {reference!r}: cannot import {module_name} ({error})") from error
-    found = getattr(module, attribute, None)
-    if not isinstance(found, Tool):
-        tools = [name for name, value in vars(module).items() if isinstance(value, Tool)]
-        raise ConfigurationError(
-            f"--tool {reference!r}: {attribute} is not a tool of {module_name}; its tools are {', '.join(tools) or 'none'}"
-        )
-    return found
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"{option}: {_not_found(name, error)}") from error
+    except AgentKitError as error:
+        raise ConfigurationError(f"{option}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(f"{option}: importing {name} failed: {_told(error)}") from error
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file, or stdin for `-`.
-
-    Raises:
-        ConfigurationError: if there is no such file, or it is not JSON.
-    """
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        return json.loads(text)
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is not JSON: {error}") from error
+def _not_found(name: str, error: ModuleNotFoundError) -> str:
+    if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+        return f"importing {name} failed: {error}"
+    near = nearest(error.name, _siblings(error.name))
+    hint = f"did you mean {near!r}?" if near else "run in the folder that holds it, or install it"
+    return f"there is no module {error.name!r}; {hint}"
 
 
-def read_tool_specs(path: Path | None) -> list[ToolSpec]:
-    """Read tools from JSON: the plain form, or the one with `"type": "function"` around it.
-
-    Raises:
-        ConfigurationError: if an item is not a tool.
-    """
-    if path is None:
-        return []
-    items = read_json(path)
-    if not isinstance(items, list):
-        raise ConfigurationError(f"{path} must hold a list of tools, got {type(items).__name__}")
-    return [_tool_spec(path, number, item) for number, item in enumerate(items, start=1)]
+def _siblings(name: str) -> list[str]:
+    """Return the modules that there are beside one, in its package or in the current folder."""
+    package = name.rpartition(".")[0]
+    folders: Iterable[str] = [""]
+    if package:
+        spec = importlib.util.find_spec(package)
+        folders = (spec.submodule_search_locations if spec else None) or []
+    prefix = f"{package}." if package else ""
+    return [prefix + module.name for module in pkgutil.iter_modules(list(folders))]
 
 
-def _tool_spec(path: Path, number: int, item: Any) -> ToolSpec:
-    if isinstance(item, dict) and isinstance(item.get("function"), dict):
-        item = item["function"]
-    if not isinstance(item, dict) or not isinstance(item.get("name"), str):
-        raise ConfigurationError(f'{path}: tool {number} must be an object with a string "name"')
-    parameters = item.get("parameters", {"type": "object", "properties": {}})
-    if not isinstance(parameters, dict):
-        raise ConfigurationError(f'{path}: "parameters" of tool {number} must be a JSON Schema object')
-    return ToolSpec(name=item["name"], description=str(item.get("description", "")), parameters=parameters)
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -2,87 +2,110 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
-import typer
 
 from agentkit.agent.runtime import EngineRoom
-from agentkit.errors import PolicyError
+from agentkit.cli.exit_codes import EXIT_FINDING, EXIT_OK
+from agentkit.cli.loading import import_modules, load_policy
+from agentkit.cli.output import write_json, write_line, write_note
+from agentkit.errors import ConfigurationError, PolicyError
+from agentkit.shields.decision import Outcome
 from agentkit.shields.explanation import explain
 from agentkit.shields.pipeline import Pipeline
 from agentkit.shields.policy import Policy
-from agentkit.shields.policy_tests import run_policy_tests
+from agentkit.shields.policy_tests import PolicyTestResult, run_policy_tests
 
 
-def run_check(files: list[Path], *, as_json: bool) -> int:
+def run_check(files: list[Path], *, imports: list[str], as_json: bool) -> int:
     """Load each file; return 1 if one is wrong."""
+    import_modules(imports)
     failed = False
     for file in files:
-        problem: PolicyError | None = None
-        try:
-            policy = Policy.load(file)
-        except PolicyError as error:
-            problem = error
-            failed = True
+        policy, problem = _loaded(file)
+        failed = failed or problem is not None
         if as_json:
+            error = str(problem) if problem else None
             line = problem.line if problem else None
-            report = {
-                "file": str(file),
-                "ok": problem is None,
-                "line": line,
-                "error": str(problem) if problem else None,
-            }
-            typer.echo(json.dumps(report, ensure_ascii=False))
-        elif problem is not None:
-            typer.echo(str(problem), err=True)
+            write_json({"file": str(file), "ok": problem is None, "line": line, "error": error})
+        elif policy is None:
+            write_note(str(problem))
         else:
-            typer.echo(
-                f"{file}: ok, {len(policy.shields)} shields, {len(policy.tests)} tests, digest {policy.digest[:12]}"
-            )
-    return 1 if failed else 0
+            counts = f"{_count(len(policy.shields), 'shield')}, {_count(len(policy.tests), 'test')}"
+            write_line(f"{file}: ok, {counts}, digest {policy.digest[:12]}")
+    return EXIT_FINDING if failed else EXIT_OK
 
 
-def run_explain(files: list[Path]) -> int:
+def run_explain(files: list[Path], *, imports: list[str]) -> int:
     """Say in words what each file does."""
-    for file in files:
-        typer.echo(explain(Policy.load(file)))
-    return 0
+    import_modules(imports)
+    for policy in [load_policy(file) for file in files]:
+        write_line(explain(policy))
+    return EXIT_OK
 
 
-def run_tests(files: list[Path], *, as_json: bool) -> int:
-    """Run the tests in each file; return 1 if one fails."""
-    return anyio.run(_run_tests, files, as_json)
+def run_tests(files: list[Path], *, imports: list[str], as_json: bool) -> int:
+    """Run the tests in each file; return 1 if one fails.
+
+    Raises:
+        ConfigurationError: if a file holds no tests: nothing would have been shown.
+    """
+    import_modules(imports)
+    policies = {file: load_policy(file) for file in files}
+    for file, policy in policies.items():
+        if not policy.tests:
+            raise ConfigurationError(f"{file} holds no tests; write some under `tests:`")
+    return anyio.run(_run_tests, policies, as_json)
 
 
-async def _run_tests(files: list[Path], as_json: bool) -> int:
-    failed = 0
-    for file in files:
+async def _run_tests(policies: dict[Path, Policy], as_json: bool) -> int:
+    passed = failed = 0
+    for file, policy in policies.items():
         async with AsyncExitStack() as closing:
             room = EngineRoom(closing)
-            pipeline = await closing.enter_async_context(
-                Pipeline(Policy.load(file), engines=room.shield_engine)
-            )
+            pipeline = await closing.enter_async_context(Pipeline(policy, engines=room.shield_engine))
             results = await run_policy_tests(pipeline)
-        for index, result in enumerate(results, start=1):
-            failed += not result.passed
-            report = {
-                "file": str(file),
-                "test": index,
-                "stage": result.test.stage.value,
-                "expected": result.test.expect.value,
-                "actual": result.action.value,
-                "passed": result.passed,
-            }
+        passed += sum(result.passed for result in results)
+        failed += sum(not result.passed for result in results)
+        for number, result in enumerate(results, start=1):
             if as_json:
-                sys.stdout.write(json.dumps(report) + "\n")
+                write_json({"file": str(file), "test": number, **result.to_json()})
             else:
-                mark = "ok  " if result.passed else "FAIL"
-                typer.echo(
-                    f"{mark} {file} test {index}: {result.test.stage.value} {result.action.value}"
-                    f" (expected {result.test.expect.value})"
-                )
-    return 1 if failed else 0
+                write_line(_told(file, number, result))
+    if not as_json:
+        write_line(f"{_count(passed + failed, 'test')}: {passed} passed, {failed} failed")
+    return EXIT_FINDING if failed else EXIT_OK
+
+
+def _loaded(file: Path) -> tuple[Policy | None, PolicyError | None]:
+    try:
+        return load_policy(file), None
+    except PolicyError as error:
+        return None, error
+
+
+def _told(file: Path, number: int, result: PolicyTestResult) -> str:
+    """Say how a test ended; where it failed, also what each shield said."""
+    where = f"{file}:{result.line}" if result.line is not None else f"{file} test {number}"
+    stage, expected, actual = result.test.stage.value, result.test.expect.value, result.action.value
+    if result.passed:
+        return f"ok    {where}  {stage}: {actual}"
+    said = "; ".join(map(_said, result.decision.outcomes)) or "no shield judges this stage"
+    return f"FAIL  {where}  {stage}: expected {expected}, got {actual} ({said})"
+
+
+def _said(outcome: Outcome) -> str:
+    words = f"{outcome.shield} {outcome.status.value}"
+    if outcome.score is not None:
+        words += f" {outcome.score:.2f}"
+        if outcome.threshold is not None:
+            words += f", threshold {outcome.threshold:g}"
+    if outcome.category is not None:
+        words += f", {outcome.category}"
+    return f"{words}, in shadow" if outcome.shadow else words
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 import anyio
-import typer
 
 from agentkit.agent.agent import Agent
 from agentkit.agent.result import RunResult, RunStatus
-from agentkit.cli.loading import load_tools
+from agentkit.cli.exit_codes import EXIT_FINDING, EXIT_OK
+from agentkit.cli.loading import import_modules, load_policy, load_tools
+from agentkit.cli.output import write_json, write_note, write_text
+from agentkit.cli.standard_input import read_stdin
+from agentkit.errors import ConfigurationError
 from agentkit.inference.base import SamplingParams
 from agentkit.messages import message_to_json
 
@@ -24,25 +25,32 @@ def run_once(
     tools: list[str],
     instructions: str,
     max_tokens: int,
+    imports: list[str],
     as_json: bool,
 ) -> int:
     """Run one turn; return 1 unless it completed."""
+    import_modules(imports)
     agent = Agent(
         model,
         instructions=instructions,
         tools=load_tools(tools),
-        policy=policy,
+        policy=load_policy(policy),
         sampling=SamplingParams(max_tokens=max_tokens),
     )
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = read_stdin() if prompt == "-" else prompt
+    if not text.strip():
+        raise ConfigurationError("the prompt is empty; say something to the model")
     result = anyio.run(_run, agent, text)
+    completed = result.status is RunStatus.COMPLETED
     if as_json:
-        typer.echo(json.dumps(result_to_json(result), ensure_ascii=False))
-    elif result.status is RunStatus.COMPLETED:
-        typer.echo(result.output)
-    else:
-        typer.echo(f"agentkit: {describe_ending(result)}", err=True)
-    return 0 if result.status is RunStatus.COMPLETED else 1
+        write_json(result_to_json(result))
+    elif completed:
+        write_text(result.output)
+    if result.truncated:
+        write_note(f"agentkit: the answer was cut at {max_tokens} tokens; see --max-tokens")
+    if not completed:
+        write_note(f"agentkit: {describe_ending(result)}")
+    return EXIT_OK if completed else EXIT_FINDING
 
 
 async def _run(agent: Agent, text: str) -> RunResult:
@@ -58,7 +66,7 @@ def describe_ending(result: RunResult) -> str:
         return f"blocked at stage {decision.stage.value} by shield {decision.shield}{category}"
     if result.limit is not None:
         return f"the limit of {result.limit} was met before an answer"
-    return f"the run ended: {result.status.value}"
+    return f"the turn was {result.status.value}"
 
 
 def result_to_json(result: RunResult) -> dict[str, object]:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
 
 from agentkit.agent.runtime import EngineRoom
+from agentkit.cli.exit_codes import EXIT_FINDING, EXIT_OK
+from agentkit.cli.json_input import parse_json
+from agentkit.cli.loading import import_modules, load_policy
+from agentkit.cli.output import write_json
+from agentkit.cli.standard_input import StdinLines, read_stdin
 from agentkit.errors import ConfigurationError
 from agentkit.messages import MODEL, USER, Origin, Provenance
 from agentkit.shields.base import ShieldInput, Stage
-from agentkit.shields.decision import OutcomeStatus
+from agentkit.shields.decision import Decision, OutcomeStatus
 from agentkit.shields.pipeline import Pipeline
 from agentkit.shields.policy import Policy
+from agentkit.shields.policy_errors import with_nearest
 
 _PROVENANCE = {
     Stage.USER_INPUT: USER,
@@ -30,50 +35,76 @@ _PROVENANCE = {
 }
 
 
-def run_scan(stage: Stage, *, policy: Path | None, jsonl: bool, language: str | None) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One text to judge, and what its verdict begins with: the row's id, if it has one."""
+
+    text: str
+    identity: dict[str, Any]
+
+
+def run_scan(
+    stage: str, *, policy: Path | None, jsonl: bool, language: str | None, imports: list[str]
+) -> int:
     """Judge stdin; return 1 if any row was hit."""
-    loaded = Policy.load(policy) if policy is not None else Policy.default()
-    return anyio.run(_scan, stage, loaded, jsonl, language)
+    judged_as = _stage(stage)
+    import_modules(imports)
+    loaded = load_policy(policy)
+    rows = _rows(StdinLines()) if jsonl else _one_row(read_stdin())
+    if language is None and judged_as is Stage.CODE:
+        language = "python"
+    return anyio.run(_scan, judged_as, loaded, rows, language)
 
 
-async def _scan(stage: Stage, policy: Policy, jsonl: bool, language: str | None) -> int:
-    flagged = False
+async def _scan(stage: Stage, policy: Policy, rows: AsyncIterator[_Row], language: str | None) -> int:
+    any_flagged = False
     async with AsyncExitStack() as closing:
         room = EngineRoom(closing)
         pipeline = await closing.enter_async_context(Pipeline(policy, engines=room.shield_engine))
-        for row in _rows() if jsonl else iter([{"text": _stdin_text()}]):
+        async for row in rows:
             content = ShieldInput(
-                text=row["text"],
-                stage=stage,
-                provenance=_PROVENANCE[stage],
-                language=language or ("python" if stage is Stage.CODE else None),
+                text=row.text, stage=stage, provenance=_PROVENANCE[stage], language=language
             )
             decision = await pipeline.judge(content)
-            hit = any(
-                outcome.status is not OutcomeStatus.PASS and not outcome.shadow
-                for outcome in decision.outcomes
-            )
-            flagged = flagged or hit
-            verdict = {**({"id": row["id"]} if "id" in row else {}), "flagged": hit, **decision.to_json()}
-            sys.stdout.write(json.dumps(verdict, ensure_ascii=False) + "\n")
-    return 1 if flagged else 0
+            flagged = _is_flagged(decision)
+            any_flagged = any_flagged or flagged
+            write_json({**row.identity, "flagged": flagged, **decision.to_json()})
+    return EXIT_FINDING if any_flagged else EXIT_OK
 
 
-def _stdin_text() -> str:
+def _is_flagged(decision: Decision) -> bool:
+    """Whether a shield that decides did not pass the text: it was hit, or the shield broke or was late."""
+    return any(
+        outcome.status is not OutcomeStatus.PASS and not outcome.shadow for outcome in decision.outcomes
+    )
+
+
+def _stage(name: str) -> Stage:
     try:
-        return sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"stdin is not UTF-8 (byte {error.start}); convert it first") from None
+        return Stage(name)
+    except ValueError:
+        message = with_nearest(f"there is no stage {name!r}", name, [stage.value for stage in Stage])
+        raise ConfigurationError(message) from None
 
 
-def _rows() -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_stdin_text().split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ConfigurationError(f"line {number} of stdin is not JSON: {error}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise ConfigurationError(f'line {number} of stdin must be an object with a string "text"')
-        yield row
+async def _one_row(text: str) -> AsyncIterator[_Row]:
+    if not text:
+        raise ConfigurationError("stdin is empty; pipe the text to judge into the command")
+    yield _Row(text=text, identity={})
+
+
+async def _rows(lines: StdinLines) -> AsyncIterator[_Row]:
+    count = 0
+    while (line := await lines.read()) is not None:
+        if line.strip():
+            count += 1
+            yield _row(line, f"line {lines.number} of stdin")
+    if count == 0:
+        raise ConfigurationError('stdin has no rows; pipe JSON lines with "text" into the command')
+
+
+def _row(line: str, name: str) -> _Row:
+    row = parse_json(line, name)
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        raise ConfigurationError(f'{name} must be an object with a string "text"')
+    return _Row(text=row["text"], identity={"id": row["id"]} if "id" in row else {})

@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 _MORSE = dict(
     zip(
         ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --.. "
-        "----- .---- ..--- ...-- ....- ..... -.... --... ---.. ----. .-.-.- --..-- ..--.. -....- .--.-. -.-.-- .-..-.".split(),
+        "----- .---- ..--- ...-- ....- ..... -.... --... ---.. ----. .-.-.- --..-- ..--.. -....- .--.-. -.-.-- .-..-.".split(),  # noqa: SIM905
         'abcdefghijklmnopqrstuvwxyz0123456789.,?-@!"',
         strict=True,
     )
@@ -90,7 +90,7 @@ def _hex(run: str) -> str | None:
 
 
 def _binary(run: str) -> str | None:
-    bits = "".join(run.split())
+    bits = "".join(run.split())  # noqa: SIM905
     usable = len(bits) // 8 * 8
     return _readable(bytes(int(bits[i : i + 8], 2) for i in range(0, usable, 8)))
 

@@ -14,7 +14,7 @@ _LOOKALIKES = dict(
         "аеорсухікјѕԁһԛԝӏьзгпитвнмѵүӕ"  # Cyrillic
         "αβγεικνορτυχωζηϲϳ"  # Greek
         "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ"  # small capitals
-        "ıɡɑɩʋℓ"
+        "ıɡɑɩʋℓ"  # noqa: RUF001
         "‘’‛′`´“”„″–—−‐‑‒…",
         (
             "a e o p c y x i k j s d h q w l b 3 r n u t b h m v y ae "
@@ -22,7 +22,7 @@ _LOOKALIKES = dict(
             "a b c d e f g h i j k l m n o p r s t u v w y z "
             "i g a i v l "
             "' ' ' ' ' ' \" \" \" \" - - - - - - ..."
-        ).split(),
+        ).split(),  # noqa: SIM905
         strict=True,
     )
 )

@@ -1,4 +1,4 @@
-"""The shield `instruction_override`: finds text that tries to replace the agent's instructions. Needs no weights of a model.
+"""The shield `instruction_override`: finds text that tries to replace the agent's instructions. Runs no model.
 
 Deliberately thin: what is looked for is in the override rules, how it is judged is in `override_score`.
 """

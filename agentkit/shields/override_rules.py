@@ -102,7 +102,7 @@ def _read(text: str) -> dict[str, Any]:
 def _rule(row: dict[str, Any], file: dict[str, Any], macros: dict[str, str]) -> Rule:
     return Rule(
         name=row["name"],
-        category=Category(row.get("category", file.get("category"))),
+        category=Category(row["category"] if "category" in row else file["category"]),
         weight=row["weight"],
         heads=tuple(row["heads"].split()),
         tail=re.compile(_expand(_joined(row.get("tail", "")), macros)),
@@ -114,7 +114,7 @@ def _rule(row: dict[str, Any], file: dict[str, Any], macros: dict[str, str]) -> 
 def _search(row: dict[str, Any], file: dict[str, Any], macros: dict[str, str]) -> Search:
     return Search(
         name=row["name"],
-        category=Category(row.get("category", file.get("category"))),
+        category=Category(row["category"] if "category" in row else file["category"]),
         weight=row["weight"],
         pattern=re.compile(_expand(_joined(row["pattern"]), macros)),
     )

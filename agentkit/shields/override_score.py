@@ -46,7 +46,7 @@ def assess(text: str, *, untrusted: bool, style: StyleModel) -> Assessment:
     Raises:
         ShieldError: if the text is made so that judging it would take too long.
     """
-    raw, folded, *hidden = views(text)
+    _, folded, *hidden = views(text)
     style_logit = style.logit(folded.text)
     best = max(
         (_weigh(view, untrusted=untrusted) for view in (folded, *hidden)),

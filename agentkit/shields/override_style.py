@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def window_buckets(text: str) -> Iterator[NDArray[np.int64]]:
         window = words[start : start + WINDOW_WORDS]
         if not window:
             return
-        pairs = (f"{first} {second}" for first, second in zip(window, window[1:], strict=False))
+        pairs = (f"{first} {second}" for first, second in pairwise(window))
         buckets = {zlib.crc32(feature.encode()) % DIMENSIONS for feature in (*window, *pairs)}
         yield np.fromiter(buckets, np.int64, len(buckets))
 

@@ -31,7 +31,9 @@ class Secrets:
             ShieldError: if it is longer than `MAX_CHARACTERS`.
         """
         if len(content.text) > MAX_CHARACTERS:
-            raise ShieldError(f"secrets judges up to {MAX_CHARACTERS} characters, the content has {len(content.text)}")
+            raise ShieldError(
+                f"secrets judges up to {MAX_CHARACTERS} characters, the content has {len(content.text)}"
+            )
         if len(content.text) <= _INLINE_CHARACTERS:
             return _verdict(find_secrets(content.text))
         found = await anyio.to_thread.run_sync(partial(find_secrets, content.text), abandon_on_cancel=True)

@@ -15,6 +15,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.inference.formats import format_for
 from agentkit.inference.formats.base import Format, ToolChoice
 from agentkit.inference.formats.template import TemplateFormat
+from agentkit.inference.formats.tool_prompt import EXAMPLES
 from agentkit.messages import Message, ToolSpec
 from tests.inference.conversations import (
     CALL,
@@ -84,8 +85,13 @@ def test_tools_calls_and_results_are_written_into_messages():
     assert system.startswith("<|im_start|>system\nYou have access to the following functions.")
     assert '{"name": function name, "parameters": dictionary of argument name and its value}' in system
     assert '{"name": "get_weather", "description": "The weather in a \\"city\\"", "parameters": {' in system
-    assert rest == (
-        f"<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\nLet me look.\n{CALL_TEXT}<|im_end|>\n"
+    examples, hello, conversation = rest.partition("<|im_start|>user\nHello<|im_end|>\n")
+    assert examples.startswith("<|im_start|>user\nGood morning!<|im_end|>\n")
+    assert '{"name": "get_time", "parameters": {"location": "Rome, Italy"}}<|im_end|>\n' in examples
+    assert examples.endswith("<|im_start|>assistant\nIt is 14:05 in Rome.<|im_end|>\n")
+    assert hello
+    assert conversation == (
+        f"<|im_start|>assistant\nLet me look.\n{CALL_TEXT}<|im_end|>\n"
         "<|im_start|>tool\n22.0<|im_end|>\n<|im_start|>assistant\n"
     )
 
@@ -109,6 +115,7 @@ def test_turn_by_turn_is_whole_and_content_forges_nothing(messages, offered, tem
     assert [*chain.from_iterable(parts), *prompt] == whole
     has_own_system = messages[0].role == "system"
     blocks = len(messages) + (not has_own_system and (offered or template is None))
+    blocks += len(EXAMPLES) if offered else 0
     bos = ["<|im_start|>"] if template else []  # this vocabulary begins texts with it
     assert special_ids_in(smollm2(), whole) == bos + ["<|im_start|>", "<|im_end|>"] * blocks + [
         "<|im_start|>"

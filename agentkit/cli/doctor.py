@@ -1,0 +1,136 @@
+"""`agentkit doctor`: whether an agent under a policy would start here, and be guarded."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import anyio
+
+from agentkit.agent.runtime import EngineRoom
+from agentkit.cli.exit_codes import EXIT_FINDING, EXIT_OK
+from agentkit.cli.loading import import_modules, load_policy
+from agentkit.cli.output import write_json, write_line
+from agentkit.errors import AgentKitError
+from agentkit.inference.base import SamplingParams, collect
+from agentkit.shields.base import Stage
+from agentkit.shields.pipeline import Pipeline
+from agentkit.shields.policy import Mode, Policy
+from agentkit.shields.policy_tests import run_policy_tests
+
+_PACKAGES = ("agentkit", "torch", "transformers", "tokenizers", "llguidance", "gguf", "pydantic", "anyio")
+
+
+class Status(StrEnum):
+    """How a check ended. An agent is unsafe, or cannot start, where one failed."""
+
+    OK = "ok"
+    NOTE = "note"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that the doctor looked at."""
+
+    name: str
+    status: Status
+    detail: str
+
+
+def run_doctor(model: str, *, policy: Path | None, imports: list[str], as_json: bool) -> int:
+    """Check everything; return 1 if the agent would be unsafe."""
+    import_modules(imports)
+    checks = anyio.run(_doctor, model, load_policy(policy))
+    safe = all(check.status is not Status.FAILED for check in checks)
+    if as_json:
+        write_json({"safe": safe, "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            write_line(f"{check.status.value:<6}  {check.name}: {check.detail}")
+        write_line("The agent would be guarded." if safe else "Not safe: see what failed above.")
+    return EXIT_OK if safe else EXIT_FINDING
+
+
+async def _doctor(model: str, policy: Policy) -> list[Check]:
+    checks = [_versions(), _machine(), _stages(policy)]
+    async with AsyncExitStack() as closing:
+        room = EngineRoom(closing)
+        checks.append(await _attempt("shields", Status.FAILED, lambda: _shields(policy, room)))
+        # An agent may run on another model, so this one only deserves a note.
+        checks.append(await _attempt("embedded model", Status.NOTE, lambda: _model(model, room)))
+    return checks
+
+
+async def _attempt(name: str, otherwise: Status, check: Callable[[], Awaitable[Check]]) -> Check:
+    try:
+        return await check()
+    except AgentKitError as error:
+        return Check(name=name, status=otherwise, detail=str(error))
+
+
+def _versions() -> Check:
+    missing = []
+    found = [f"Python {platform.python_version()}"]
+    for package in _PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        detail = f"not installed: {', '.join(missing)}; install agentkit with its dependencies"
+        return Check(name="versions", status=Status.FAILED, detail=detail)
+    return Check(name="versions", status=Status.OK, detail=", ".join(found))
+
+
+def _machine() -> Check:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    detail = f"{platform.system()} {platform.machine()}, {cores} cores"
+    return Check(name="machine", status=Status.OK, detail=detail)
+
+
+def _stages(policy: Policy) -> Check:
+    """Say where nothing decides: a written choice, which somebody should see."""
+    open_stages = [
+        stage.value
+        for stage in Stage
+        if all(policy.mode_of(rule) is Mode.SHADOW for rule in policy.rules(stage))
+    ]
+    if len(open_stages) == len(Stage):
+        detail = f"{policy.path}: no shield decides anything at any stage"
+        return Check(name="policy", status=Status.FAILED, detail=detail)
+    if open_stages:
+        detail = f"{policy.path}: no shield decides at {', '.join(open_stages)}"
+        return Check(name="policy", status=Status.NOTE, detail=detail)
+    return Check(name="policy", status=Status.OK, detail=f"{policy.path}: shields decide at every stage")
+
+
+async def _shields(policy: Policy, room: EngineRoom) -> Check:
+    """Start every shield and run the policy's own tests: a shield that tells nothing apart fails them."""
+    async with Pipeline(policy, engines=room.shield_engine) as pipeline:
+        results = await run_policy_tests(pipeline)
+    names = ", ".join(policy.shields) or "none"
+    failed = [str(number) for number, result in enumerate(results, start=1) if not result.passed]
+    if failed:
+        detail = f"{names} started; of {len(results)} policy tests failed: {', '.join(failed)} (`agentkit policy test`)"
+        return Check(name="shields", status=Status.FAILED, detail=detail)
+    if not results:
+        detail = f"{names} started; the policy has no tests, so nothing shows that they work"
+        return Check(name="shields", status=Status.NOTE, detail=detail)
+    detail = f"{names} started; {len(results)} policy tests passed"
+    return Check(name="shields", status=Status.OK, detail=detail)
+
+
+async def _model(model: str, room: EngineRoom) -> Check:
+    engine = await room.engine(model)
+    prompt = engine.tokenizer.encode("The capital of France is")
+    completion = await collect(engine.generate(prompt, SamplingParams(max_tokens=8)))
+    speed = completion.usage.output_tokens / max(completion.usage.decode_seconds, 1e-9)
+    detail = f"{model}, context {engine.context_length}, about {speed:.0f} tokens/s here"
+    return Check(name="embedded model", status=Status.OK, detail=detail)

@@ -1,0 +1,141 @@
+"""The conditions that `rules.yaml` names in `when`: what about a call makes it an issue. One small question each."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+
+from agentkit.shields.code_shield.scope import Scope, constant_text, dotted_name, is_constant
+
+Condition = Callable[[ast.Call, Scope], bool]
+
+_SAFE_LOADERS = ("SafeLoader", "CSafeLoader", "BaseLoader", "CBaseLoader")
+_WEAK_HASHES = ("md5", "md4", "sha1", "sha", "sha-1")
+_SHELLS = ("sh", "bash", "zsh", "/bin/sh", "/bin/bash", "cmd", "cmd.exe", "powershell", "/usr/bin/env")
+_WRITABLE_BY_ALL = 0o002
+
+
+def keyword(call: ast.Call, name: str) -> ast.expr | None:
+    """Return the value of a keyword argument."""
+    return next((item.value for item in call.keywords if item.arg == name), None)
+
+
+def is_value(node: ast.expr | None, value: object) -> bool:
+    """Say whether an expression is written as this constant."""
+    return isinstance(node, ast.Constant) and node.value is value
+
+
+def first_argument(call: ast.Call) -> ast.expr | None:
+    """Return the first argument, also where it is given by name."""
+    if call.args:
+        return call.args[0]
+    return call.keywords[0].value if call.keywords else None
+
+
+def _dynamic_argument(call: ast.Call, scope: Scope) -> bool:
+    argument = first_argument(call)
+    return argument is not None and not is_constant(argument, scope)
+
+
+def _constant_argument(call: ast.Call, scope: Scope) -> bool:
+    argument = first_argument(call)
+    return argument is not None and is_constant(argument, scope)
+
+
+def _uses_shell(call: ast.Call) -> bool:
+    shell = keyword(call, "shell")
+    # `shell=flag` may be true; only a written falsehood is none.
+    if shell is not None and not (isinstance(shell, ast.Constant) and not shell.value):
+        return True
+    # Positional: Popen(args, bufsize, executable, stdin, stdout, stderr, preexec_fn, close_fds, shell).
+    return len(call.args) > 8 and is_value(call.args[8], True)
+
+
+def _shell_script(call: ast.Call, scope: Scope) -> ast.expr | None:
+    """Return the script of a `["sh", "-c", script]`."""
+    argument = first_argument(call)
+    if not isinstance(argument, ast.List | ast.Tuple) or len(argument.elts) < 3:
+        return None
+    program, option = (constant_text(part, scope) for part in argument.elts[:2])
+    return (
+        argument.elts[2] if program in _SHELLS and option in ("-c", "/c", "/C", "-Command", "-lc") else None
+    )
+
+
+def _shell_true_dynamic(call: ast.Call, scope: Scope) -> bool:
+    script = _shell_script(call, scope)
+    if script is not None:
+        return not is_constant(script, scope)
+    return _uses_shell(call) and _dynamic_argument(call, scope)
+
+
+def _shell_true_constant(call: ast.Call, scope: Scope) -> bool:
+    script = _shell_script(call, scope)
+    if script is not None:
+        return is_constant(script, scope)
+    return _uses_shell(call) and not _dynamic_argument(call, scope)
+
+
+def _no_safe_loader(call: ast.Call, scope: Scope) -> bool:
+    loader = keyword(call, "Loader") or (call.args[1] if len(call.args) > 1 else None)
+    name = dotted_name(loader, scope) if loader is not None else None
+    return name is None or name.rpartition(".")[2] not in _SAFE_LOADERS
+
+
+def _not_weights_only(call: ast.Call, scope: Scope) -> bool:
+    return not is_value(keyword(call, "weights_only"), True)
+
+
+def _allow_pickle(call: ast.Call, scope: Scope) -> bool:
+    return is_value(keyword(call, "allow_pickle"), True)
+
+
+def _for_security(call: ast.Call, scope: Scope) -> bool:
+    return not is_value(keyword(call, "usedforsecurity"), False)
+
+
+def _weak_hash_name(call: ast.Call, scope: Scope) -> bool:
+    if not _for_security(call, scope):
+        return False
+    values = [*call.args, *(item.value for item in call.keywords)]
+    names = [constant_text(value, scope) or dotted_name(value, scope) or "" for value in values]
+    return any(name.lower().removeprefix("hashlib.") in _WEAK_HASHES for name in names)
+
+
+def _ecb_mode(call: ast.Call, scope: Scope) -> bool:
+    mode = keyword(call, "mode") or (call.args[1] if len(call.args) > 1 else None)
+    name = dotted_name(mode, scope) if mode is not None else None
+    return mode is not None and ((name or "").endswith("MODE_ECB") or is_value(mode, 1))
+
+
+def _no_timeout(call: ast.Call, scope: Scope) -> bool:
+    return keyword(call, "timeout") is None and all(item.arg is not None for item in call.keywords)
+
+
+def _no_autoescape(call: ast.Call, scope: Scope) -> bool:
+    autoescape = keyword(call, "autoescape")
+    return autoescape is None or is_value(autoescape, False)
+
+
+def _world_writable(call: ast.Call, scope: Scope) -> bool:
+    mode = keyword(call, "mode") or (call.args[1] if len(call.args) > 1 else None)
+    return (
+        isinstance(mode, ast.Constant) and isinstance(mode.value, int) and bool(mode.value & _WRITABLE_BY_ALL)
+    )
+
+
+CONDITIONS: Mapping[str, Condition] = {
+    "dynamic_argument": _dynamic_argument,
+    "constant_argument": _constant_argument,
+    "shell_true_dynamic": _shell_true_dynamic,
+    "shell_true_constant": _shell_true_constant,
+    "no_safe_loader": _no_safe_loader,
+    "not_weights_only": _not_weights_only,
+    "allow_pickle": _allow_pickle,
+    "for_security": _for_security,
+    "weak_hash_name": _weak_hash_name,
+    "ecb_mode": _ecb_mode,
+    "no_timeout": _no_timeout,
+    "no_autoescape": _no_autoescape,
+    "world_writable": _world_writable,
+}

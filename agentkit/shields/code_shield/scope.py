@@ -1,0 +1,244 @@
+"""What a name in Python code means: imports, aliases and constants, followed through scopes. Knows no rules."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+# Names lead to values that lead to names: each step may double the work.
+_DEEPEST = 16
+_LONGEST_TEXT = 10_000
+_BUILTIN_HOMES = ("builtins.", "__builtin__.", "__builtins__.")
+# What fragments call things whose import they leave out.
+_CUSTOMARY = {
+    "np": "numpy",
+    "pd": "pandas",
+    "ET": "xml.etree.ElementTree",
+    "etree": "lxml.etree",
+    "minidom": "xml.dom.minidom",
+    "AES": "Crypto.Cipher.AES",
+    "DES": "Crypto.Cipher.DES",
+    "DES3": "Crypto.Cipher.DES3",
+    "ARC4": "Crypto.Cipher.ARC4",
+    "Blowfish": "Crypto.Cipher.Blowfish",
+    "modes": "cryptography.hazmat.primitives.ciphers.modes",
+    "algorithms": "cryptography.hazmat.primitives.ciphers.algorithms",
+    "hashes": "cryptography.hazmat.primitives.hashes",
+    "render_template_string": "flask.render_template_string",
+    "check_output": "subprocess.check_output",
+    "check_call": "subprocess.check_call",
+    "Popen": "subprocess.Popen",
+    "getoutput": "subprocess.getoutput",
+    "getstatusoutput": "subprocess.getstatusoutput",
+    "system": "os.system",
+    "popen": "os.popen",
+    "md5": "hashlib.md5",
+    "sha1": "hashlib.sha1",
+    "randint": "random.randint",
+    "mktemp": "tempfile.mktemp",
+    "rmtree": "shutil.rmtree",
+    "mark_safe": "django.utils.safestring.mark_safe",
+}
+_SAME_MODULE = {"posix": "os", "nt": "os", "cPickle": "pickle", "_pickle": "pickle"}
+
+
+@dataclass(slots=True)
+class Binding:
+    """What a name is bound to in one scope: a dotted name, or the expressions that were assigned; or unknown."""
+
+    dotted: str | None = None
+    values: list[ast.expr] = field(default_factory=list)
+    unknown: bool = False
+
+
+@dataclass(slots=True)
+class Scope:
+    """The names of a module, class or function, and of what is around it."""
+
+    parent: Scope | None = None
+    names: dict[str, Binding] = field(default_factory=dict)
+    star_imports: list[str] = field(default_factory=list)
+
+    def find(self, name: str) -> Binding | None:
+        """Return what a name is bound to here or further out."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.names:
+                return scope.names[name]
+            scope = scope.parent
+        return None
+
+    def stars(self) -> list[str]:
+        """Return the modules of which everything was imported."""
+        return self.star_imports if self.parent is None else self.parent.stars()
+
+    def shadow(self, name: str) -> None:
+        """Bind a name to something unknown, such as an argument."""
+        self.names[name] = Binding(unknown=True)
+
+    def assign(self, name: str, value: ast.expr) -> None:
+        """Bind a name to a value. What it was before stays a possibility, as the code may branch."""
+        binding = self.names.setdefault(name, Binding())
+        binding.dotted = dotted_name(value, self)
+        binding.values = [*binding.values[-7:], value]
+
+
+def bind_imports(nodes: Iterable[ast.AST], scope: Scope) -> None:
+    """Bind every import, wherever it stands: a function may run after an import further down."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.asname or alias.name.partition(".")[0]
+                scope.names[name] = Binding(dotted=alias.name if alias.asname else name)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            for alias in node.names:
+                if alias.name == "*":
+                    scope.star_imports.append(module)
+                else:
+                    scope.names[alias.asname or alias.name] = Binding(
+                        dotted=f"{module}.{alias.name}".lstrip(".")
+                    )
+
+
+def dotted_name(node: ast.expr, scope: Scope, depth: int = 0) -> str | None:
+    """Return the dotted name that an expression stands for, or None. A name bound nowhere stands for itself."""
+    if depth > _DEEPEST:
+        return None
+    name: str | None = None
+    match node:
+        case ast.Name():
+            name = _plain_name(node.id, scope)
+        case ast.Attribute(value=value, attr=attr):
+            name = _member(dotted_name(value, scope, depth + 1), attr)
+        case ast.Call(func=func, args=args):
+            name = _called(dotted_name(func, scope, depth + 1), args, scope, depth)
+        case ast.Subscript(value=value, slice=key):
+            name = _item(dotted_name(value, scope, depth + 1), constant_text(key, scope, depth + 1))
+        case ast.NamedExpr(value=value):
+            name = dotted_name(value, scope, depth + 1)
+    return canonical(name) if name else None
+
+
+def canonical(name: str) -> str:
+    """Return the usual spelling of a dotted name."""
+    for home in _BUILTIN_HOMES:
+        name = name.removeprefix(home)
+    first, dot, rest = name.partition(".")
+    return _SAME_MODULE.get(first, first) + dot + rest
+
+
+def _plain_name(name: str, scope: Scope) -> str | None:
+    binding = scope.find(name)
+    if binding is None:
+        return _CUSTOMARY.get(name, name)
+    return None if binding.unknown else binding.dotted
+
+
+def _member(base: str | None, attribute: str) -> str | None:
+    if base is None:
+        return None
+    return base if attribute == "__dict__" else f"{base}.{attribute}"
+
+
+def _called(function: str | None, args: list[ast.expr], scope: Scope, depth: int) -> str | None:
+    if function == "getattr" and len(args) >= 2:
+        attribute = constant_text(args[1], scope, depth + 1)
+        return _member(dotted_name(args[0], scope, depth + 1), attribute) if attribute else None
+    if function in ("__import__", "importlib.import_module", "importlib.__import__") and args:
+        return constant_text(args[0], scope, depth + 1)
+    if function == "vars" and args:
+        return dotted_name(args[0], scope, depth + 1)
+    return "builtins" if function in ("globals", "locals") else None
+
+
+def _item(base: str | None, key: str | None) -> str | None:
+    if base is None or key is None:
+        return None
+    if base == "sys.modules" or base == "builtins":
+        return key
+    return f"{base}.{key}" if key.isidentifier() else None
+
+
+def constant_text(node: ast.expr, scope: Scope, depth: int = 0) -> str | None:
+    """Return the text that an expression always has, following names, sums, joins and reversals."""
+    if depth > _DEEPEST:
+        return None
+    match node:
+        case ast.Constant(value=str() as text):
+            return text
+        case ast.Name(id=name):
+            binding = scope.find(name)
+            if binding and not binding.unknown and len(binding.values) == 1 and binding.values[0] is not node:
+                return constant_text(binding.values[0], scope, depth + 1)
+        case ast.BinOp(op=ast.Add()):
+            return _joined(terms(node), "", scope, depth)
+        case ast.JoinedStr(values=values):
+            return _joined(values, "", scope, depth)
+        case ast.FormattedValue(value=value):
+            return constant_text(value, scope, depth + 1)
+        case ast.Call(
+            func=ast.Attribute(value=glue, attr="join"), args=[ast.List(elts=parts) | ast.Tuple(elts=parts)]
+        ):
+            between = constant_text(glue, scope, depth + 1)
+            return None if between is None else _joined(parts, between, scope, depth)
+        case ast.Subscript(
+            value=value, slice=ast.Slice(lower=None, upper=None, step=ast.UnaryOp(op=ast.USub()))
+        ):
+            text_or_none = constant_text(value, scope, depth + 1)
+            return None if text_or_none is None else text_or_none[::-1]
+    return None
+
+
+def _joined(parts: list[ast.expr], glue: str, scope: Scope, depth: int) -> str | None:
+    texts: list[str] = []
+    length = 0
+    for part in parts:
+        text = constant_text(part, scope, depth + 1)
+        length += len(text or "")
+        if text is None or length > _LONGEST_TEXT:
+            return None
+        texts.append(text)
+    return glue.join(texts)
+
+
+def terms(node: ast.expr) -> list[ast.expr]:
+    """Return the parts of a sum, in order, however long it is."""
+    parts: list[ast.expr] = []
+    pending = [node]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Add):
+            pending += [part.left, part.right]
+        else:
+            parts.append(part)
+    return parts[::-1]
+
+
+def is_constant(node: ast.expr, scope: Scope, depth: int = 0) -> bool:
+    """Say whether an expression is made of constants alone."""
+    if depth > _DEEPEST:
+        return False
+    match node:
+        case ast.Constant():
+            return True
+        case ast.Name(id=name):
+            binding = scope.find(name)
+            if binding is None or binding.unknown or not binding.values:
+                return False
+            return all(value is not node and is_constant(value, scope, depth + 1) for value in binding.values)
+        case ast.BinOp(op=ast.Add()):
+            return all(is_constant(part, scope, depth + 1) for part in terms(node))
+        case ast.BinOp(left=left, right=right):
+            return is_constant(left, scope, depth + 1) and is_constant(right, scope, depth + 1)
+        case ast.JoinedStr(values=parts) | ast.List(elts=parts) | ast.Tuple(elts=parts):
+            return all(is_constant(part, scope, depth + 1) for part in parts)
+        case ast.FormattedValue(value=value) | ast.Starred(value=value):
+            return is_constant(value, scope, depth + 1)
+        case ast.IfExp(body=body, orelse=orelse):
+            return is_constant(body, scope, depth + 1) and is_constant(orelse, scope, depth + 1)
+        case ast.Call(func=ast.Attribute(value=ast.Constant(value=str())), args=args, keywords=keywords):
+            values = [*args, *(keyword.value for keyword in keywords)]
+            return all(is_constant(value, scope, depth + 1) for value in values)
+    return False

@@ -1,0 +1,98 @@
+"""The shield `code_shield`: flags insecure Python in code, and in the code blocks of other text.
+
+Python only: code in another language is reported as unanalysed, and is not flagged.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import anyio.to_thread
+
+from agentkit.errors import ShieldError
+from agentkit.shields.base import Finding, ShieldInput, Stage, Verdict
+from agentkit.shields.code_shield.extract import CodePart, code_parts
+from agentkit.shields.code_shield.python_ast import scan_python
+from agentkit.shields.code_shield.rules import Issue, Severity, load_rules
+from agentkit.shields.registry import register_shield
+
+MAX_CHARACTERS = 200_000
+
+
+@register_shield("code_shield")
+class CodeShield:
+    """Flags code with an issue of severity `block_at` or worse. The category is the worst issue's CWE."""
+
+    def __init__(self, *, block_at: Literal["info", "warning", "error"] = "error") -> None:
+        self.block_at = Severity(block_at)
+
+    async def start(self) -> None:
+        """Load the rules that ship in the package."""
+        await anyio.to_thread.run_sync(load_rules)
+
+    async def check(self, content: ShieldInput) -> Verdict:
+        """Judge one piece of content.
+
+        Raises:
+            ShieldError: if it is longer than `MAX_CHARACTERS`, or made so that judging would take too long.
+        """
+        if len(content.text) > MAX_CHARACTERS:
+            raise ShieldError(
+                f"code_shield judges up to {MAX_CHARACTERS} characters, the content has {len(content.text)}"
+            )
+        judge = partial(
+            _judge,
+            content.text,
+            is_code=content.stage is Stage.CODE,
+            language=content.language,
+            block_at=self.block_at,
+        )
+        return await anyio.to_thread.run_sync(judge, abandon_on_cancel=True)
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+def _judge(text: str, *, is_code: bool, language: str | None, block_at: Severity) -> Verdict:
+    parts = list(code_parts(text, is_code=is_code, language=language))
+    located = [
+        (issue, part)
+        for part in parts
+        if part.language == "python"
+        for issue in scan_python(text[part.start : part.end])
+        if issue.severity.rank >= block_at.rank
+    ]
+    if located:
+        return _flagged(text, located)
+    unknown = [part.language or "unknown" for part in parts if part.language != "python"]
+    if unknown:
+        return Verdict(
+            flagged=False,
+            category="unanalysed",
+            reason=f"language not analysed: {', '.join(sorted(set(unknown)))}",
+        )
+    return Verdict(flagged=False)
+
+
+def _flagged(text: str, located: list[tuple[Issue, CodePart]]) -> Verdict:
+    worst = max((issue for issue, _ in located), key=lambda issue: issue.severity.rank)
+    rules = list(dict.fromkeys(f"{issue.rule} ({issue.cwe}, {issue.severity})" for issue, _ in located))
+    return Verdict(
+        flagged=True,
+        category=worst.cwe,
+        reason=f"line {worst.line}: {worst.message}; {worst.hint}. Found: {', '.join(rules[:5])}",
+        findings=tuple(_finding(text, issue, part) for issue, part in located),
+    )
+
+
+def _finding(text: str, issue: Issue, part: CodePart) -> Finding:
+    """Return the issue's whole line, in offsets of the whole text."""
+    start = part.start
+    for _ in range(issue.line - 1):
+        newline = text.find("\n", start, part.end)
+        if newline < 0:
+            break
+        start = newline + 1
+    end = text.find("\n", start, part.end)
+    return Finding(start=start, end=part.end if end < 0 else end, label=f"{issue.cwe} {issue.rule}")
