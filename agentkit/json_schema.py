@@ -12,6 +12,8 @@ _SCHEMA = ("items", "additionalProperties", "contains", "propertyNames", "not", 
 _SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "dependentSchemas")
 
+_STRUCTURE = ("type", "properties", "required", "items", "anyOf", "oneOf")
+
 _FIRST = ("type", "enum", "const", "anyOf", "oneOf", "properties", "required", "items")
 _LAST = ("description", "default", "$defs")
 # `title` repeats the name; `discriminator` is OpenAPI's.
@@ -59,16 +61,20 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     return close(schema)
 
 
-def without_descriptions(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy without descriptions, in the schema itself and in every schema inside it."""
-    return _mapped(
-        {key: value for key, value in schema.items() if key != "description"}, without_descriptions
-    )
+def structure(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy with what a value must look like and nothing more: no description, default, enum or title."""
+    return _mapped({key: value for key, value in schema.items() if key in _STRUCTURE}, structure)
 
 
-def descriptions(schema: Mapping[str, Any]) -> list[str]:
-    """Return the descriptions of a schema and of every schema inside it."""
-    return [node["description"] for node in _nodes(schema) if isinstance(node.get("description"), str)]
+def words(value: Any) -> list[str]:
+    """Return every string in a schema: names, descriptions, enums, defaults and keywords alike."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [word for key, item in value.items() for word in (str(key), *words(item))]
+    if isinstance(value, list | tuple):
+        return [word for item in value for word in words(item)]
+    return []
 
 
 def unknown_references(schema: Mapping[str, Any]) -> list[str]:

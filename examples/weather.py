@@ -28,14 +28,12 @@ async def get_current_temperature(location: str) -> float:
     return TEMPERATURES.get(location, 22.0)  # a real tool would ask a weather service
 
 
-def make_agent() -> Agent:
-    """Return the agent; its model is loaded when it first runs."""
-    return Agent(
-        "smollm2-135m-instruct",  # or a folder, a .gguf file, a hub id such as meta-llama/Llama-3.1-8B-Instruct
-        instructions="You are a bot that responds to weather queries.",
-        tools=[get_current_temperature],
-        sampling=SamplingParams(max_tokens=80),
-    )
+agent = Agent(
+    "smollm2-135m-instruct",  # or a folder, a .gguf file, a hub id such as meta-llama/Llama-3.1-8B-Instruct
+    instructions="You are a bot that responds to weather queries.",
+    tools=[get_current_temperature],
+    sampling=SamplingParams(max_tokens=80),
+)
 
 
 def report(question: str, result: RunResult) -> None:
@@ -49,20 +47,15 @@ def report(question: str, result: RunResult) -> None:
     print(f"tokens: {usage.input_tokens} in, of which {usage.cached_share:.0%} were cached")
 
 
-def ask_once() -> None:
-    """One turn, from code that is not async. The model is loaded for it, and freed at its end."""
-    question = "What's the temperature in Paris right now?"
-    report(question, make_agent().run_sync(question))
-
-
 async def converse() -> None:
-    """Two turns of one session. The second prefills only what is new."""
-    async with make_agent() as agent:
+    """Run two turns of one session: the second prefills only what is new. At the end the model is freed."""
+    async with agent:
         session = agent.session()
         for question in ("How warm is it in Lyon?", "And in Tokyo?"):
             report(question, await session.run(question))
 
 
 if __name__ == "__main__":
-    ask_once()
+    first_question = "What's the temperature in Paris right now?"
+    report(first_question, agent.run_sync(first_question))  # one turn, from code that is not async
     anyio.run(converse)

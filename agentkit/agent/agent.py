@@ -12,9 +12,10 @@ from uuid import uuid4
 import anyio
 
 from agentkit.agent.limits import Limits
+from agentkit.agent.options import RunOptions
 from agentkit.agent.result import RunResult
 from agentkit.agent.runtime import Runtime, start_runtime
-from agentkit.agent.session import RunOptions, Session
+from agentkit.agent.session import Session
 from agentkit.errors import ConfigurationError
 from agentkit.inference.base import Engine, SamplingParams
 from agentkit.memory import MemoryStore, open_store

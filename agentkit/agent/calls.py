@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -24,6 +25,9 @@ from agentkit.tools.executor import Executor, ToolOutcome
 from agentkit.tools.toolset import Toolset
 
 _REFUSED = "This call was not approved by a person, so it was not made. Go on without it."
+_INTERRUPTED = (
+    "The turn ended while this call was being made. It may have taken effect; its result is not known."
+)
 _WITHHELD = "This call was withheld by the safety policy, so it was not made. Go on without it."
 
 
@@ -72,6 +76,8 @@ class CallDesk:
         self._judge = judge
         self._sink = sink
         self._meter = meter
+        self.running = False
+        """Whether calls of the current step may have run: set before the first, cleared when results are in."""
 
     async def clear(self, parsed: ParsedOutput, *, raw_text: str) -> ClearedStep | None:
         """Judge every call, and every piece of code in one, before any of them runs; None if one is blocked."""
@@ -109,6 +115,7 @@ class CallDesk:
             refusal if refusal is not None else await self._refusal(call, tainted=tainted)
             for call, refusal in zip(step.calls, step.refusals, strict=True)
         ]
+        self.running = True
         started = perf_counter()
         runnable = [call for call, refusal in zip(step.calls, refusals, strict=True) if refusal is None]
         for call in runnable:
@@ -124,7 +131,12 @@ class CallDesk:
             messages.append(message)
             blocked = blocked or hit
         messages += [await self._correction(issue) for issue in step.issues]
+        self.running = False
         return StepResults(messages=tuple(messages), blocked=blocked)
+
+    def interrupted(self, step: ClearedStep) -> list[Cleared[Message]]:
+        """Return the answers to the calls of a step that ended in the middle of running them."""
+        return [call.map(lambda made: Message.tool(_INTERRUPTED, call=made)) for call in step.calls]
 
     async def _clear_call(self, call: ToolCall) -> Cleared[ToolCall] | None:
         """Judge a call; what comes back is the call itself, a redacted one, one without arguments, or None."""
@@ -216,7 +228,8 @@ def _approval_request(call: ToolCall, tool: Tool, *, tainted: bool) -> ApprovalR
 
 
 def _started(call: ToolCall) -> ToolCallStarted:
-    return ToolCallStarted(call_id=call.id, name=call.name, arguments=call.arguments)
+    # A copy: whoever changes the event must not change the call.
+    return ToolCallStarted(call_id=call.id, name=call.name, arguments=deepcopy(dict(call.arguments)))
 
 
 def _finished(call: ToolCall, outcome: ToolOutcome, content: str) -> ToolCallFinished:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from agentkit.cleared import Cleared, require_cleared
@@ -25,23 +25,37 @@ class GuardedEngine:
         self._scope = scope
 
     @property
-    def context_length(self) -> int:
-        """How many tokens a prompt and its output may have together."""
-        return self._engine.context_length
+    def turn_marks(self) -> frozenset[int]:
+        """The special ids that a model has no business writing inside its message: any but the python tag."""
+        specials = self._engine.tokenizer.special_ids
+        return frozenset(token_id for name, token_id in specials.items() if name != "<|python_tag|>")
 
     def generate(
         self, prompt: Cleared[tuple[int, ...]], params: SamplingParams, *, grammar: Grammar | None
-    ) -> AsyncIterator[GeneratedToken]:
+    ) -> AsyncGenerator[GeneratedToken]:
         """Generate after a cleared prompt; otherwise as `Engine.generate`.
 
         Raises:
             TypeError: if the prompt was not cleared.
         """
-        return self._engine.generate(
-            require_cleared(prompt), params, grammar=grammar, priority=Priority.INTERACTIVE, scope=self._scope
+        ids = require_cleared(prompt)
+        return _closing(
+            self._engine.generate(
+                ids, params, grammar=grammar, priority=Priority.INTERACTIVE, scope=self._scope
+            )
         )
 
     async def forget(self, ids: tuple[int, ...], keep: int) -> None:
         """Drop what the engine cached of `ids` beyond `keep` tokens, where it caches at all."""
         if isinstance(self._engine, SupportsForget):
             await self._engine.forget(ids, keep=keep, scope=self._scope)
+
+
+async def _closing(tokens: AsyncIterator[GeneratedToken]) -> AsyncGenerator[GeneratedToken]:
+    """Pass the tokens on, and close what gives them, where it can be closed."""
+    try:
+        async for token in tokens:
+            yield token
+    finally:
+        if isinstance(tokens, AsyncGenerator):
+            await tokens.aclose()

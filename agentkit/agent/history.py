@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 
 from agentkit.agent.runtime import Runtime
 from agentkit.cleared import Cleared
-from agentkit.errors import BlockedError
+from agentkit.errors import BlockedError, SessionBusyError, StoreError
 from agentkit.inference.formats import format_for
 from agentkit.inference.formats.base import Format
 from agentkit.memory.store import SessionHeader, Store, StoredEntry, StoredSession
 from agentkit.memory.transcript import Entry, Transcript
 from agentkit.messages import Message, Role, ToolCall
 from agentkit.shields.base import ShieldInput, Stage
+from agentkit.shields.decision import Decision
 
 
 class SessionHistory:
@@ -29,7 +30,10 @@ class SessionHistory:
         self._header = header
         self._stored_entries = 0
         self._replace = False
-        self.version = 0
+        self._decisions: list[Decision] = []
+        self._version = 0
+        self.in_doubt = False
+        """Whether the store may hold something else than this: a commit was interrupted, or another run won."""
         self.format: Format = format_for(runtime.engine.tokenizer, header.format, date=header.date)
         self.transcript = Transcript()
 
@@ -58,26 +62,44 @@ class SessionHistory:
             await history._restore(stored)
         return history
 
-    def fork(self, session_id: str, *, version: int) -> SessionHistory:
-        """Return the history of a session that begins with this one's entries."""
+    async def fork(self, session_id: str) -> SessionHistory:
+        """Return the history of a new session that begins with this one's entries, committed.
+
+        Raises:
+            StoreError: if the store holds a session of that id.
+        """
+        if await self._store.load(session_id) is not None:
+            raise StoreError(f"session {session_id} exists already; fork to another id, or delete it first")
         branch = SessionHistory(self._runtime, self._store, session_id, self._header)
         branch.transcript = Transcript(self.transcript.entries)
-        branch.version = version
-        branch._stored_entries = self._stored_entries if version else 0
+        await branch.commit()
         return branch
+
+    def take_decisions(self) -> tuple[Decision, ...]:
+        """Return, once, what shields decided about the stored conversation when it was loaded."""
+        decisions, self._decisions = tuple(self._decisions), []
+        return decisions
 
     async def commit(self) -> None:
         """Write what the last turn added, as one; a turn that left nothing writes nothing."""
         entries = self.transcript.entries
         if len(entries) == self._stored_entries or self.transcript.turn == 0:
             return
-        self.version = await self._store.commit(
-            self._session_id,
-            expected_version=self.version,
-            header=self._header,
-            entries=entries if self._replace else entries[self._stored_entries :],
-            replace_from=0 if self._replace else None,
-        )
+        self.in_doubt = True
+        try:
+            self._version = await self._store.commit(
+                self._session_id,
+                expected_version=self._version,
+                header=self._header,
+                entries=entries if self._replace else entries[self._stored_entries :],
+                replace_from=0 if self._replace else None,
+            )
+        except SessionBusyError:
+            raise
+        except StoreError:
+            self.in_doubt = False  # nothing was written: the next commit writes it
+            raise
+        self.in_doubt = False
         self._stored_entries = len(entries)
         self._replace = False
 
@@ -90,7 +112,7 @@ class SessionHistory:
         self.transcript.append(message, self._rendered((*self.transcript.messages, message.value)))
 
     async def _restore(self, stored: StoredSession) -> None:
-        self.version = stored.version
+        self._version = stored.version
         self._stored_entries = len(stored.entries)
         cleared = [(entry, await self._clear(entry.message)) for entry in stored.entries]
         unchanged = all(entry.message == message.value for entry, message in cleared)
@@ -142,6 +164,7 @@ class SessionHistory:
         decision = await self._runtime.pipeline.judge(
             ShieldInput(text=text, stage=Stage.MEMORY, provenance=message.provenance)
         )
+        self._decisions.append(decision)
         if decision.cleared is None:
             raise BlockedError(
                 f"session {self._session_id} holds a message of role {message.role.value} that stage memory blocks "

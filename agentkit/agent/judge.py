@@ -49,9 +49,13 @@ class Judge:
         telemetry.count_decision(stage.value, decision.action.value)
         self._meter.shield_seconds += perf_counter() - started
         self._meter.shield_tokens += count.tokens
+        await self.record(decision)
+        return decision
+
+    async def record(self, decision: Decision) -> None:
+        """Keep a decision for the result, and tell it."""
         self.decisions.append(decision)
         await self._sink.notify(decision)
-        return decision
 
     def vouch(self, text: str) -> Cleared[str]:
         """Clear a text of the SDK's own."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from agentkit import telemetry
-from agentkit.agent.calls import CallDesk
+from agentkit.agent.calls import CallDesk, ClearedStep
 from agentkit.agent.doors import GuardedEngine
 from agentkit.agent.events import EventSink
 from agentkit.agent.gate import GateState, OutputGate
@@ -43,7 +43,7 @@ class _Step:
     ids: tuple[int, ...]
     parsed: ParsedOutput
     gate: OutputGate
-    stop_reason: StopReason
+    stop_reason: StopReason | None
 
 
 class Turn:
@@ -102,7 +102,8 @@ class Turn:
         if step.gate.state is GateState.BLOCKED:
             await self._forget(step)
             return Ending(status=RunStatus.BLOCKED)
-        if not step.parsed.calls and not step.parsed.issues:
+        says_nothing_more = step.gate.state is GateState.WITHHELD
+        if says_nothing_more or not (step.parsed.calls or step.parsed.issues):
             return self._answer(step)
         return await self._act(step)
 
@@ -110,15 +111,15 @@ class Turn:
         header = self._generation_prompt()
         prompt = self._transcript.prompt().map(lambda ids: (*ids, *header))
         params = self._params()
+        choice = self._choice()
         tools = self._tools.value
-        parser = self._format.parser(tools)
+        parser = self._format.parser(tools if choice is not ToolChoice.NONE else ())
         decoder = self._format.output_decoder()
         gate = OutputGate(self._judge_output, self._sink, segment_tokens=self._segment_tokens)
-        grammar = self._format.call_grammar(tools, self._choice(), answer_schema=self._answer_schema)
+        grammar = self._format.call_grammar(tools, choice, answer_schema=self._answer_schema)
         ids: list[int] = []
-        stop_reason = StopReason.MAX_TOKENS
-        stream = cast("Any", self._engine.generate(prompt, params, grammar=grammar))
-        async with aclosing(stream) as tokens:
+        stop_reason: StopReason | None = None
+        async with aclosing(self._engine.generate(prompt, params, grammar=grammar)) as tokens:
             async for token in tokens:
                 ids.append(token.id)
                 await gate.push(parser.feed(decoder.feed(token.id)))
@@ -127,6 +128,8 @@ class Turn:
                     self._count(token.usage)
                 if gate.state is not GateState.OPEN:
                     break
+        if stop_reason is None:
+            self._count(_least_usage(prompt.value, ids))
         held = parser.feed(decoder.finish())
         rest, parsed = parser.finish(truncated=stop_reason is not StopReason.STOP_TOKEN)
         await gate.finish(held + rest)
@@ -145,7 +148,7 @@ class Turn:
         return Ending(
             status=RunStatus.COMPLETED,
             answer=answer,
-            truncated=step.stop_reason is not StopReason.STOP_TOKEN,
+            truncated=step.stop_reason in (StopReason.MAX_TOKENS, StopReason.CONTEXT_FULL),
         )
 
     async def _act(self, step: _Step) -> Ending | None:
@@ -156,15 +159,28 @@ class Turn:
         if cleared is None:
             await self._forget(step)
             return Ending(status=RunStatus.BLOCKED)
-        text = cleared.attempt or step.gate.cleared or step.prompt.map(lambda _: "")
+        # What a shield changed in the text stays changed: then the attempt beside it is not kept.
+        attempt = None if step.gate.changed else cleared.attempt
+        text = attempt or step.gate.cleared or step.prompt.map(lambda _: "")
         calls = Cleared.all(cleared.calls)
         message = calls.map(lambda made: Message.assistant(text.value, made))
         self._append_output(step, message, changed=cleared.changed or step.gate.changed)
-        results = await self._desk.execute(cleared, tainted=tainted)
+        try:
+            results = await self._desk.execute(cleared, tainted=tainted)
+        except BaseException:
+            if self._desk.running:
+                self._keep_interrupted(cleared)
+            raise
         for result in results.messages:
             self._append(result)
         self.settled = self._transcript.mark()
         return Ending(status=RunStatus.BLOCKED) if results.blocked else None
+
+    def _keep_interrupted(self, cleared: ClearedStep) -> None:
+        """Keep the calls of a step that was cut short: they may have taken effect."""
+        for result in self._desk.interrupted(cleared):
+            self._append(result)
+        self.settled = self._transcript.mark()
 
     async def _judge_output(self, text: str) -> Decision:
         return await self._judge.judge(Stage.MODEL_OUTPUT, text, MODEL)
@@ -174,8 +190,9 @@ class Turn:
         self._transcript.append(message, self._render(message))
 
     def _append_output(self, step: _Step, message: Cleared[Message], *, changed: bool) -> None:
-        """Append what the model wrote: its own ids, unless a shield changed the text."""
-        if changed:
+        """Append what the model wrote: its own ids, unless a shield changed the text or it wrote a turn's mark."""
+        written = step.ids[:-1] if step.stop_reason is StopReason.STOP_TOKEN else step.ids
+        if changed or not self._engine.turn_marks.isdisjoint(written):
             self._append(message)
             return
         header = step.prompt.value[len(step.prompt.value) - step.header_len :]
@@ -215,3 +232,8 @@ class Turn:
     async def _forget(self, step: _Step) -> None:
         """Drop a blocked output from the engine's cache."""
         await self._engine.forget((*step.prompt.value, *step.ids), len(step.prompt.value))
+
+
+def _least_usage(prompt: Sequence[int], ids: Sequence[int]) -> Usage:
+    """Return what a generation that we stopped has cost at least; how much was cached it could not tell."""
+    return Usage(prompt_tokens=len(prompt), prefilled_tokens=len(prompt), output_tokens=len(ids))

@@ -12,11 +12,11 @@ from agentkit.agent.metering import MeteredEngine
 from agentkit.cleared import Cleared
 from agentkit.errors import BlockedError
 from agentkit.inference.base import Engine, SamplingParams
-from agentkit.json_schema import descriptions, without_descriptions
+from agentkit.json_schema import structure, words
 from agentkit.messages import DEVELOPER, ToolSpec
 from agentkit.shields.base import Shield, ShieldInput, Stage
 from agentkit.shields.decision import Ask
-from agentkit.shields.pipeline import Pipeline
+from agentkit.shields.pipeline import WITHHELD_NOTE, Pipeline
 from agentkit.shields.policy import Policy
 from agentkit.tools.approval import Approver
 from agentkit.tools.executor import Executor
@@ -107,8 +107,8 @@ async def start_runtime(
 
 
 async def _cleared_spec(pipeline: Pipeline, spec: ToolSpec) -> Cleared[ToolSpec]:
-    """Judge what the model would be told about a tool: every description in it, joined."""
-    text = "\n".join([spec.description, *descriptions(spec.parameters)])
+    """Judge what the model would be told about a tool: its description and every word of its schema."""
+    text = "\n".join([spec.description, *words(spec.parameters)])
     decision = await pipeline.judge(
         ShieldInput(text=text, stage=Stage.TOOL_DESCRIPTION, provenance=DEVELOPER)
     )
@@ -122,8 +122,5 @@ async def _cleared_spec(pipeline: Pipeline, spec: ToolSpec) -> Cleared[ToolSpec]
         )
     if decision.cleared.value == text:
         return decision.cleared.map(lambda _: spec)
-    # A changed description stands for all of them: the arguments' own are left out.
-    parameters = without_descriptions(spec.parameters)
-    return decision.cleared.map(
-        lambda kept: ToolSpec(name=spec.name, description=kept, parameters=parameters)
-    )
+    bare = ToolSpec(name=spec.name, description=WITHHELD_NOTE, parameters=structure(spec.parameters))
+    return decision.cleared.map(lambda _: bare)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 import anyio
-from pydantic import BaseModel
 
 from agentkit import telemetry
 from agentkit.agent.answers import answer_schema, read_answer
@@ -17,10 +16,11 @@ from agentkit.agent.doors import GuardedEngine
 from agentkit.agent.events import Event, EventSink, RunFinished
 from agentkit.agent.history import SessionHistory
 from agentkit.agent.judge import Judge
-from agentkit.agent.limits import Budget, Limits
+from agentkit.agent.limits import Budget
 from agentkit.agent.loop import Ending, Turn
+from agentkit.agent.options import RunOptions, check_options
 from agentkit.agent.result import RunResult, RunStatus, UsageMeter
-from agentkit.errors import AgentKitError, SessionBusyError
+from agentkit.errors import AgentKitError, SessionBusyError, StoreError
 from agentkit.inference.formats.base import ToolChoice
 from agentkit.messages import Message
 
@@ -32,19 +32,6 @@ if TYPE_CHECKING:
 Send = Callable[[Event], Awaitable[None]]
 
 
-class RunOptions(TypedDict, total=False):
-    """What one run may set for itself.
-
-    `limits` replace the agent's. With `output_type` the answer is held to its schema while it is sampled, and
-    `result.output` is an instance of it. `tool_choice` lets the model decide (`auto`), makes its first step a
-    call (`required`) or allows none (`none`).
-    """
-
-    limits: Limits | None
-    output_type: type[BaseModel] | None
-    tool_choice: Literal["auto", "required", "none"]
-
-
 class Run:
     """A turn in progress: iterate over its events; `result` is there once the last one came."""
 
@@ -52,12 +39,17 @@ class Run:
         self._events = events
         self._cancel = cancel
         self._result: RunResult | None = None
+        self._error: Exception | None = None
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
-        event = await self._events.__anext__()
+        try:
+            event = await self._events.__anext__()
+        except StopAsyncIteration:
+            self.close()
+            raise
         if isinstance(event, RunFinished):
             self._result = event.result
         return event
@@ -73,6 +65,16 @@ class Run:
             raise AgentKitError("the run has not finished; iterate over its events to the end first")
         return self._result
 
+    def fail(self, error: Exception) -> None:
+        """Say that the run broke: whoever iterates gets the error at the end of the events."""
+        self._error = error
+
+    def close(self) -> None:
+        """Raise what the run broke with, unless it was raised already."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
     def cancel(self) -> None:
         """Stop the run at its next step; it then finishes with status `cancelled`."""
         self._cancel()
@@ -86,6 +88,7 @@ class Session:
         self._store = store
         self._history: SessionHistory | None = None
         self._running = False
+        self._opening = anyio.Lock()
         self.id = session_id
 
     @property
@@ -94,13 +97,15 @@ class Session:
         return self._history.transcript.messages if self._history is not None else ()
 
     async def load(self) -> Self:
-        """Read what the store holds of this session now, rather than at the first run.
+        """Read what the store holds of this session now: before the first run, or again after another's.
 
         Raises:
             StoreError: if the store cannot be read.
             BlockedError: if stored content does not pass stage `memory`.
         """
-        await self._open(await self._agent.start())
+        if not self._running:
+            self._history = None
+        await self._open()
         return self
 
     async def run(self, text: str, **options: Unpack[RunOptions]) -> RunResult:
@@ -112,41 +117,48 @@ class Session:
         """Run one turn and give its events as they happen. Leaving the block early cancels the turn."""
         send, receive = anyio.create_memory_object_stream[Event](64)
         turn_scope = anyio.CancelScope()
+        run = Run(receive, turn_scope.cancel)
 
         async def produce() -> None:
             async with send:
-                await self._run(text, options, send=send.send, turn_scope=turn_scope)
+                try:
+                    await self._run(text, options, send=send.send, turn_scope=turn_scope)
+                except Exception as error:  # noqa: BLE001  # raised again where the events are read
+                    run.fail(error)
 
+        failure: BaseException | None = None
         async with receive:
-            group_error: AgentKitError | None = None
             try:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(produce)
-                    yield Run(receive, turn_scope.cancel)
+                    yield run
                     tasks.cancel_scope.cancel()
-            except* AgentKitError as group:
-                group_error = _first(group)
-            if group_error is not None:
-                raise group_error
+            except BaseExceptionGroup as group:
+                failure = _sole(group)
+        if failure is not None:
+            raise failure
+        run.close()
 
     async def fork(self, session_id: str) -> Session:
         """Return a new session that begins with this one's conversation.
 
         Raises:
+            SessionBusyError: while a turn is running.
             StoreError: if the store holds a session of that id.
         """
-        history = await self._open(await self._agent.start())
-        if history.version:
-            await self._store.fork(self.id, session_id)
-        stored = await self._store.load(session_id) if history.version else None
+        if self._running:
+            raise SessionBusyError(f"session {self.id} is running a turn; wait for it, then fork")
+        history = await self._open()
         branch = Session(self._agent, session_id, self._store)
-        branch._history = history.fork(session_id, version=stored.version if stored else 0)
+        branch._history = await history.fork(session_id)
         return branch
 
-    async def _open(self, runtime: Runtime) -> SessionHistory:
-        if self._history is None:
-            self._history = await SessionHistory.open(runtime, self._store, self.id)
-        return self._history
+    async def _open(self) -> SessionHistory:
+        runtime = await self._agent.start()
+        async with self._opening:
+            if self._history is None or self._history.in_doubt:
+                self._history = await SessionHistory.open(runtime, self._store, self.id)
+            return self._history
 
     async def _run(
         self, text: str, options: RunOptions, *, send: Send, turn_scope: anyio.CancelScope | None = None
@@ -155,8 +167,9 @@ class Session:
             raise SessionBusyError(f"session {self.id} is running a turn; wait for it or use a fork")
         self._running = True
         try:
+            check_options(options)
+            history = await self._open()
             runtime = await self._agent.start()
-            history = await self._open(runtime)
             with telemetry.span(telemetry.SPAN_RUN, **{telemetry.ATTR_SESSION: self.id}) as span:
                 result = await _run_turn(runtime, history, text, options, EventSink(send), turn_scope)
                 span.set_attribute(telemetry.ATTR_STATUS, result.status.value)
@@ -180,6 +193,8 @@ async def _run_turn(
     transcript = history.transcript
     before = len(transcript.messages)
     judge = Judge(runtime.pipeline, transcript, sink, meter)
+    for decision in history.take_decisions():
+        await judge.record(decision)
     turn = Turn(
         engine=GuardedEngine(runtime.engine, scope=history.scope),
         format=history.format,
@@ -208,9 +223,9 @@ async def _run_turn(
         output = read_answer(ending.answer, output_type)
     except BaseException:
         # An error or a cancellation in the middle: what was settled is kept, the rest never was.
-        with anyio.CancelScope(shield=True):
-            transcript.rewind(turn.settled)
-            await history.commit()
+        transcript.rewind(turn.settled)
+        with anyio.CancelScope(shield=True), suppress(StoreError):
+            await history.commit()  # if it fails, the next turn's commit writes it
         raise
     if ending.status is not RunStatus.COMPLETED:
         transcript.rewind(turn.settled)
@@ -243,9 +258,9 @@ async def _ignore(event: Event) -> None:
     """Take an event that nobody listens to."""
 
 
-def _first(group: BaseExceptionGroup[Any]) -> AgentKitError:
-    error = group.exceptions[0]
+def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error of the caller's block, which the task group around it wrapped."""
+    error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, AgentKitError)  # noqa: S101  # except* let nothing else in
     return error

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-
+_MORSE_CODES = (
+    ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --.. "
+    "----- .---- ..--- ...-- ....- ..... -.... --... ---.. ----. .-.-.- --..-- ..--.. -....- .--.-. -.-.-- .-..-."
+)
 _MORSE = dict(
     zip(
-        ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --.. "
-        "----- .---- ..--- ...-- ....- ..... -.... --... ---.. ----. .-.-.- --..-- ..--.. -....- .--.-. -.-.-- .-..-.".split(),  # noqa: SIM905
+        _MORSE_CODES.split(),
         'abcdefghijklmnopqrstuvwxyz0123456789.,?-@!"',
         strict=True,
     )
@@ -90,7 +92,7 @@ def _hex(run: str) -> str | None:
 
 
 def _binary(run: str) -> str | None:
-    bits = "".join(run.split())  # noqa: SIM905
+    bits = "".join(run.split())
     usable = len(bits) // 8 * 8
     return _readable(bytes(int(bits[i : i + 8], 2) for i in range(0, usable, 8)))
 

@@ -9,23 +9,21 @@ TAG_BLOCK = 0xE0000
 
 # Letters of other scripts that are drawn like a Latin one (from Unicode's confusables.txt, the common ones), the
 # small capitals, and punctuation that has an ASCII twin.
-_LOOKALIKES = dict(
-    zip(
-        "аеорсухікјѕԁһԛԝӏьзгпитвнмѵүӕ"  # Cyrillic
-        "αβγεικνορτυχωζηϲϳ"  # Greek
-        "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ"  # small capitals
-        "ıɡɑɩʋℓ"  # noqa: RUF001
-        "‘’‛′`´“”„″–—−‐‑‒…",
-        (
-            "a e o p c y x i k j s d h q w l b 3 r n u t b h m v y ae "
-            "a b y e i k v o p t u x w z n c j "
-            "a b c d e f g h i j k l m n o p r s t u v w y z "
-            "i g a i v l "
-            "' ' ' ' ' ' \" \" \" \" - - - - - - ..."
-        ).split(),  # noqa: SIM905
-        strict=True,
-    )
+_DRAWN_ALIKE = (
+    "аеорсухікјѕԁһԛԝӏьзгпитвнмѵүӕ"  # Cyrillic
+    "αβγεικνορτυχωζηϲϳ"  # Greek
+    "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ"  # small capitals
+    "ıɡɑɩʋℓ"  # noqa: RUF001
+    "‘’‛′`´“”„″–—−‐‑‒…"  # noqa: RUF001
 )
+_LATIN_FOR_THEM = (
+    "a e o p c y x i k j s d h q w l b 3 r n u t b h m v y ae "
+    "a b y e i k v o p t u x w z n c j "
+    "a b c d e f g h i j k l m n o p r s t u v w y z "
+    "i g a i v l "
+    "' ' ' ' ' ' \" \" \" \" - - - - - - ..."
+)
+_LOOKALIKES = dict(zip(_DRAWN_ALIKE, _LATIN_FOR_THEM.split(), strict=True))
 _LIGATURES = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ł": "l", "þ": "th"}
 # Squared, circled and regional letters that have no compatibility decomposition: first code point -> "a".
 _LETTER_RUNS = (0x1F150, 0x1F170, 0x1F1E6)

@@ -23,17 +23,17 @@ _MAX_DECODE_DEPTH = 2  # base64 of base64 of text is read; deeper nesting is lef
 
 # Words of which a guessed reading (rot13, reversed, leet) must show more than the plain one to be kept.
 _TELLTALES = (
-    "ignore instruction previous prompt system disregard reveal override restriction developer assistant "
-    "forget password secret pretend unfiltered jailbreak guidelines rules"
-).split()  # noqa: SIM905
+    "ignore", "instruction", "previous", "prompt", "system", "disregard", "reveal", "override", "restriction",
+    "developer", "assistant", "forget", "password", "secret", "pretend", "unfiltered", "jailbreak", "guidelines", "rules",
+)  # fmt: skip
 # Words that letters which were spaced out, with no sign of where words ended, are cut into.
 _SEGMENT_WORDS = (
     "ignore disregard forget override bypass reveal show print output repeat tell all any the your my me and of "
     "previous prior above earlier preceding system prompt prompts instructions instruction rules guidelines "
     "restrictions developer mode jailbreak do anything now you are act as pretend be without filters secret "
     "password hidden message everything that"
-).split()  # noqa: SIM905
-_SEGMENT = re.compile("|".join(sorted(_SEGMENT_WORDS, key=len, reverse=True)))
+)
+_SEGMENT = re.compile("|".join(sorted(_SEGMENT_WORDS.split(), key=len, reverse=True)))
 
 _SPACED_LETTERS = re.compile(r"(?<![a-z0-9])[a-z](?:[ \t._*|/,+~\-]{1,3}[a-z](?![a-z0-9])){3,}")
 _WIDE_GAP = re.compile(r"[ \t]{2,3}")

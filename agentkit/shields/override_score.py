@@ -24,7 +24,8 @@ _DISGUISED = 1.0
 
 _QUOTES = "\"'`«»"
 _ASKS_ABOUT = re.compile(
-    r"\b(?:what (?:does|do|is|are)|means?|meaning|explain|why (?:do|does|is|are)|phrases?|called|detect\w*|examples? of)\b"
+    r"\b(?:what (?:does|do|is|are)|means?|meaning|explain|why (?:do|does|is|are)|phrases?|called|detect\w*|"
+    r"examples? of)\b"
 )
 _MENTION_LENGTH = 300
 _MENTION_FACTOR = 0.3

@@ -48,7 +48,8 @@ class _Gated:
 
 
 # Left out, by measure: the high-entropy and keyword plugins flag every hash, UUID and `password = "test"`; public
-# IP addresses are no secret; the IBM, SoftLayer and Cloudant patterns are cubic in blanks; the npm and JWT patterns and the private-key marker are covered below, whole.
+# IP addresses are no secret; the IBM, SoftLayer and Cloudant patterns are cubic in blanks; the npm and JWT patterns
+# and the private-key marker are covered below, whole.
 _PLUGINS = (
     _Gated(ArtifactoryDetector(), ("akc",)),
     _Gated(AWSKeyDetector(), ("akia", "asia", "abia", "acca", "a3t", "aws")),

@@ -17,8 +17,8 @@ from jsonschema.exceptions import SchemaError
 from pydantic import TypeAdapter
 
 from agentkit.errors import ToolDefinitionError
-from agentkit.messages import ToolSpec
 from agentkit.json_schema import closed, unknown_references
+from agentkit.messages import ToolSpec
 from agentkit.tools.validation import check_arguments
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")

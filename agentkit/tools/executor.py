@@ -5,6 +5,7 @@ Knows no shield and no policy: it takes only what they let through.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -172,8 +173,18 @@ class Executor:
             return ToolStatus.TIMEOUT, f"Error: {error}"
         except ToolError as error:
             return ToolStatus.ERROR, f"Error: {error}"
+        except asyncio.CancelledError as error:
+            if _is_being_cancelled():
+                raise
+            # The tool raised it of its own accord: nobody asked this run to stop.
+            return ToolStatus.ERROR, f"Error: {tool.name} failed ({type(error).__name__})."
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a tool may raise anything; the run goes on
             return ToolStatus.ERROR, f"Error: {tool.name} failed ({type(error).__name__})."
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class _Attempts:

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from agentkit.errors import ToolDefinitionError
-from agentkit.tools.base import Code
 from agentkit.json_schema import DEFS, simplified, types_of
+from agentkit.tools.base import Code
 
 _REFUSED_KINDS = {
     inspect.Parameter.POSITIONAL_ONLY: "is positional-only; remove the '/' so that it can be passed by name",

@@ -14,8 +14,8 @@ from jsonschema.exceptions import ValidationError as SchemaViolation
 from pydantic import TypeAdapter, ValidationError
 
 from agentkit.errors import InvalidArgumentsError
-from agentkit.tools.coercion import coerced, unfit
 from agentkit.json_schema import as_object, branches_of, resolved, types_of
+from agentkit.tools.coercion import coerced, unfit
 from agentkit.tools.wording import kind, listed, nearest, path, shown
 
 MAX_PROBLEMS = 8

@@ -33,14 +33,15 @@ _NO_CODE = frozenset(
     }
 )
 _PYTHON_LINE = re.compile(
-    r"[ \t]*(?:>>> |from [\w.]+ import |import [\w.]+(?:\s*$|\s+as\s|,)|def \w+\(.*\).*:|class \w+.*:|@\w[\w.]*|"
-    r"(?:if|elif|while|for|with|try|except|else)\b.*:\s*$|return\b|print\(|\w[\w.]*\s*=\s*\S|\w[\w.]*\(.*\)\s*$|async def )"
+    r"[ \t]*(?:>>> |from [\w.]+ import |import [\w.]+(?:\s*$|\s+as\s|,)|(?:async )?def \w+\(|class \w+[(:]|@\w|"
+    r"(?:if|elif|while|for|with|try|except|else)\b.*:\s*$|return\b|print\(|\w[\w.]*\s*=\s*\S|\w[\w.]*\(.*\)\s*$)"
 )
 _PYTHON_ONLY = re.compile(
-    r"^[ \t]*(?:>>> |from [\w.]+ import |import [\w.]+\s*$|(?:async )?def \w+\(.*\).*:|class \w+(?:\(.*\))?:|elif .*:|"
-    r"(?:if|for|while|with|try|except)\b.*:\s*$|raise \w+|lambda )",
+    r"^[ \t]*(?:>>> |from [\w.]+ import |import [\w.]+[ \t]*$|(?:async )?def \w+\(|class \w+[(:]|elif .{1,200}:|"
+    r"(?:if|for|while|with|try|except)\b.{0,200}:[ \t]*$|raise \w+|lambda )",
     re.MULTILINE,
 )
+_LONGEST_LINE = 300
 _FOREIGN = re.compile(
     r"^\s*(?:#include\b|<\?php|package \w+|import java|using \w[\w.]*;|fn \w+\(|func \w+\(|public (?:class|static)|"
     r"(?:const|let|var) \w+\s*=|function \w*\(|#!.*\b(?:ba|z)?sh\b|\$ \w)",
@@ -99,7 +100,7 @@ def looks_like_python(text: str) -> bool:
 
 
 def _is_python_line(line: str) -> bool:
-    return _PYTHON_LINE.match(line) is not None
+    return _PYTHON_LINE.match(line[:_LONGEST_LINE]) is not None
 
 
 def _parses_as_program(text: str) -> bool:
@@ -110,7 +111,7 @@ def _parses_as_program(text: str) -> bool:
 
 
 def code_parts(text: str, *, is_code: bool, language: str | None) -> Iterator[CodePart]:
-    """Yield the code in a text: all of it where the caller says that it is code, else its blocks, else what looks so."""
+    """Yield the code in a text: all of it where the caller says so, else its blocks, else the whole if it looks so."""
     fences = fenced_parts(text)
     if not is_code:
         yield from fences

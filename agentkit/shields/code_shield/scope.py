@@ -242,3 +242,13 @@ def is_constant(node: ast.expr, scope: Scope, depth: int = 0) -> bool:
             values = [*args, *(keyword.value for keyword in keywords)]
             return all(is_constant(value, scope, depth + 1) for value in values)
     return False
+
+
+def written_name(node: ast.expr) -> str:
+    """Return the last name or key that is written in a target, or nothing."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case ast.Subscript(slice=ast.Constant(value=str() as name)) | ast.Constant(value=str() as name):
+            return name
+    return ""

@@ -1,0 +1,44 @@
+"""What one run may set for itself, and the error for what it may not."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal, TypedDict, get_args
+
+from pydantic import BaseModel
+
+from agentkit.agent.limits import Limits
+from agentkit.errors import ConfigurationError
+
+_Choice = Literal["auto", "required", "none"]
+
+
+class RunOptions(TypedDict, total=False):
+    """What one run may set for itself.
+
+    `limits` replace the agent's. With `output_type` the answer is held to its schema while it is sampled, and
+    `result.output` is an instance of it. `tool_choice` lets the model decide (`auto`), makes its first step a
+    call (`required`) or allows none (`none`).
+    """
+
+    limits: Limits | None
+    output_type: type[BaseModel] | None
+    tool_choice: _Choice
+
+
+def check_options(options: RunOptions) -> RunOptions:
+    """Return the options.
+
+    Raises:
+        ConfigurationError: if there is no such option, or no such choice.
+    """
+    known = list(RunOptions.__annotations__)
+    for name in options:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; there are {', '.join(known)}"
+            raise ConfigurationError(f"a run has no option {name!r}{hint}")
+    choice = options.get("tool_choice", "auto")
+    if choice not in get_args(_Choice):
+        raise ConfigurationError(f"tool_choice must be one of {', '.join(get_args(_Choice))}, got {choice!r}")
+    return options
