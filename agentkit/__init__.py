@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from agentkit.memory.sqlite import SQLiteStore as SQLiteStore
     from agentkit.memory.store import Store as Store
     from agentkit.messages import Message as Message
+    from agentkit.messages import Origin as Origin
     from agentkit.messages import Provenance as Provenance
     from agentkit.messages import Role as Role
     from agentkit.messages import ToolCall as ToolCall
@@ -102,7 +103,7 @@ _HOMES = {
     "memory.in_process": ("MemoryStore",),
     "memory.sqlite": ("SQLiteStore",),
     "memory.store": ("Store",),
-    "messages": ("Message", "Provenance", "Role", "ToolCall"),
+    "messages": ("Message", "Origin", "Provenance", "Role", "ToolCall"),
     "shields.base": ("Action", "Finding", "Shield", "ShieldInput", "Stage", "Verdict"),
     "shields.decision": ("Decision",),
     "shields.pipeline": ("Pipeline",),

@@ -12,9 +12,10 @@ import anyio
 from agentkit import (
     Agent,
     Finding,
-    Message,
+    Origin,
     Pipeline,
     Policy,
+    Provenance,
     SamplingParams,
     ShieldInput,
     Stage,
@@ -73,7 +74,7 @@ async def judge(policy: Policy, text: str) -> None:
     """Judge one text as an answer of the model, without any model."""
     async with Pipeline(policy) as shields:
         decision = await shields.judge(
-            ShieldInput(text=text, stage=Stage.MODEL_OUTPUT, provenance=Message.assistant(text).provenance)
+            ShieldInput(text=text, stage=Stage.MODEL_OUTPUT, provenance=Provenance(origin=Origin.MODEL))
         )
     print(f"\n{decision.stage.value}: {decision.action.value}, {decision.reason}")
     print(f"  {text}\n  {decision.cleared.value if decision.cleared else 'nothing goes out'}")

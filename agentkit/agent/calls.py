@@ -36,8 +36,8 @@ class ClearedStep:
     """The calls of one step as shields let them through.
 
     `refusals[i]` is what the model reads instead of running `calls[i]`, or None. `issues` are attempts that
-    could not be read, and `attempt` the output that they stand in. `changed` says that something here is no
-    longer what the model wrote.
+    could not be read, and `attempt` the output that they stand in, None if a shield would change it. `changed`
+    says that something here is no longer what the model wrote.
     """
 
     calls: tuple[Cleared[ToolCall], ...]
@@ -96,11 +96,14 @@ class CallDesk:
             changed = changed or not untouched
             refusals.append(None if untouched or cleared.value.arguments else _WITHHELD)
         attempt = None
-        if parsed.issues:
-            attempt = (await self._judge.judge(Stage.TOOL_CALL, raw_text, MODEL)).cleared
+        # What could not be read stays in the context as the model's words: it is judged as a call and as an answer.
+        for stage in (Stage.TOOL_CALL, Stage.MODEL_OUTPUT) if parsed.issues else ():
+            attempt = (await self._judge.judge(stage, raw_text, MODEL)).cleared
             if attempt is None:
                 return None
-            changed = changed or attempt.value != raw_text
+            if attempt.value != raw_text:
+                attempt, changed = None, True
+                break
         return ClearedStep(
             calls=tuple(calls),
             refusals=tuple(refusals),
@@ -172,6 +175,8 @@ class CallDesk:
         return None if await ask(self._approver, request.value) else _REFUSED
 
     async def _run(self, calls: list[Cleared[ToolCall]]) -> tuple[ToolOutcome, ...]:
+        if not calls:
+            return ()
         names = ",".join(call.value.name for call in calls)
         with telemetry.span(telemetry.SPAN_TOOL, **{telemetry.ATTR_TOOL: names}):
             return await self._executor.run_all(calls)
@@ -185,8 +190,7 @@ class CallDesk:
         text = refusal if outcome is None else outcome.content
         decision = await self._judge.judge(Stage.TOOL_RESULT, text, provenance)
         content = decision.cleared or self._judge.vouch(WITHHELD_NOTE)
-        if outcome is not None:
-            await self._sink.emit(content.map(lambda value: _finished(call.value, outcome, value)))
+        await self._sink.emit(content.map(lambda value: _finished(call.value, outcome, value)))
         message = content.map(lambda value: Message.tool(value, call=call.value, trusted=provenance.trusted))
         return message, decision.blocked
 
@@ -232,7 +236,11 @@ def _started(call: ToolCall) -> ToolCallStarted:
     return ToolCallStarted(call_id=call.id, name=call.name, arguments=deepcopy(dict(call.arguments)))
 
 
-def _finished(call: ToolCall, outcome: ToolOutcome, content: str) -> ToolCallFinished:
+def _finished(call: ToolCall, outcome: ToolOutcome | None, content: str) -> ToolCallFinished:
     return ToolCallFinished(
-        call_id=call.id, name=call.name, status=outcome.status.value, content=content, seconds=outcome.seconds
+        call_id=call.id,
+        name=call.name,
+        status="refused" if outcome is None else outcome.status.value,
+        content=content,
+        seconds=0.0 if outcome is None else outcome.seconds,
     )

@@ -30,7 +30,10 @@ class ToolCallStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCallFinished:
-    """A call ended; `content` is what the model will read, cleared by stage `tool_result`."""
+    """A call ended; `content` is what the model will read, cleared by stage `tool_result`.
+
+    `status` is `ok`, `error`, `timeout`, `invalid_arguments`, or `refused` for a call that was not made.
+    """
 
     call_id: str
     name: str

@@ -46,6 +46,8 @@ class Judge:
             span.set_attribute(telemetry.ATTR_ACTION, decision.action.value)
             if decision.shield is not None:
                 span.set_attribute(telemetry.ATTR_SHIELD, decision.shield)
+            if decision.category is not None:
+                span.set_attribute(telemetry.ATTR_CATEGORY, decision.category)
         telemetry.count_decision(stage.value, decision.action.value)
         self._meter.shield_seconds += perf_counter() - started
         self._meter.shield_tokens += count.tokens

@@ -159,9 +159,7 @@ class Turn:
         if cleared is None:
             await self._forget(step)
             return Ending(status=RunStatus.BLOCKED)
-        # What a shield changed in the text stays changed: then the attempt beside it is not kept.
-        attempt = None if step.gate.changed else cleared.attempt
-        text = attempt or step.gate.cleared or step.prompt.map(lambda _: "")
+        text = cleared.attempt or step.gate.cleared or step.prompt.map(lambda _: "")
         calls = Cleared.all(cleared.calls)
         message = calls.map(lambda made: Message.assistant(text.value, made))
         self._append_output(step, message, changed=cleared.changed or step.gate.changed)

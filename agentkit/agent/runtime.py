@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
+
+import anyio.to_thread
 
 from agentkit.agent.limits import Limits
 from agentkit.agent.metering import MeteredEngine
@@ -52,10 +55,9 @@ class EngineRoom:
         if not isinstance(model, str):
             return model
         if model not in self._engines:
-            # Imported here: only a local model needs torch, an agent on another engine does not.
-            from agentkit.inference.engine import LocalEngine
-
-            engine = await LocalEngine.load(model)
+            # Imported here, in a thread: only a local model needs torch, and that takes a second to load.
+            module = await anyio.to_thread.run_sync(import_module, "agentkit.inference.engine")
+            engine: Engine = await module.LocalEngine.load(model)
             self._closing.push_async_callback(engine.close)
             self._engines[model] = engine
         return self._engines[model]
@@ -107,20 +109,35 @@ async def start_runtime(
 
 
 async def _cleared_spec(pipeline: Pipeline, spec: ToolSpec) -> Cleared[ToolSpec]:
-    """Judge what the model would be told about a tool: its description and every word of its schema."""
-    text = "\n".join([spec.description, *words(spec.parameters)])
-    decision = await pipeline.judge(
-        ShieldInput(text=text, stage=Stage.TOOL_DESCRIPTION, provenance=DEVELOPER)
-    )
-    if decision.cleared is None:
-        raise BlockedError(
-            f"the description of tool {spec.name} was blocked by shield {decision.shield}; "
-            "reword it, or drop the tool",
-            stage=Stage.TOOL_DESCRIPTION.value,
-            shield=decision.shield,
-            category=decision.category,
-        )
-    if decision.cleared.value == text:
-        return decision.cleared.map(lambda _: spec)
+    """Judge what the model would be told about a tool: its description and every word of its schema.
+
+    Where shields change something, the model is told the tool's name and the structure of its arguments alone.
+    """
+    whole = await _cleared_words(pipeline, spec, [spec.description, *words(spec.parameters)])
+    if whole is not None:
+        return whole.map(lambda _: spec)
     bare = ToolSpec(name=spec.name, description=WITHHELD_NOTE, parameters=structure(spec.parameters))
-    return decision.cleared.map(lambda _: bare)
+    kept = await _cleared_words(pipeline, spec, words(bare.parameters))
+    if kept is None:
+        raise _refused(spec, shield=None, category=None)
+    return kept.map(lambda _: bare)
+
+
+async def _cleared_words(pipeline: Pipeline, spec: ToolSpec, said: Sequence[str]) -> Cleared[str] | None:
+    """Return the words if shields leave them as they are, or None."""
+    text = "\n".join(said)
+    content = ShieldInput(text=text, stage=Stage.TOOL_DESCRIPTION, provenance=DEVELOPER)
+    decision = await pipeline.judge(content)
+    if decision.cleared is None:
+        raise _refused(spec, shield=decision.shield, category=decision.category)
+    return decision.cleared if decision.cleared.value == text else None
+
+
+def _refused(spec: ToolSpec, *, shield: str | None, category: str | None) -> BlockedError:
+    return BlockedError(
+        f"the description of tool {spec.name} was blocked by shield {shield or 'of stage tool_description'}; "
+        "reword it and the names of its arguments, or drop the tool",
+        stage=Stage.TOOL_DESCRIPTION.value,
+        shield=shield,
+        category=category,
+    )

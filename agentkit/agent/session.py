@@ -170,9 +170,17 @@ class Session:
             check_options(options)
             history = await self._open()
             runtime = await self._agent.start()
-            with telemetry.span(telemetry.SPAN_RUN, **{telemetry.ATTR_SESSION: self.id}) as span:
+            attributes = {telemetry.ATTR_SESSION: self.id, telemetry.ATTR_MODEL: runtime.model_name}
+            with telemetry.span(telemetry.SPAN_RUN, **attributes) as span:
                 result = await _run_turn(runtime, history, text, options, EventSink(send), turn_scope)
-                span.set_attribute(telemetry.ATTR_STATUS, result.status.value)
+                span.set_attributes(
+                    {
+                        telemetry.ATTR_STATUS: result.status.value,
+                        telemetry.ATTR_INPUT_TOKENS: result.usage.input_tokens,
+                        telemetry.ATTR_CACHED_TOKENS: result.usage.cached_tokens,
+                        telemetry.ATTR_OUTPUT_TOKENS: result.usage.output_tokens,
+                    }
+                )
             return result
         finally:
             self._running = False
@@ -260,7 +268,4 @@ async def _ignore(event: Event) -> None:
 
 def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the error of the caller's block, which the task group around it wrapped."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    return group.exceptions[0] if len(group.exceptions) == 1 else group

@@ -24,7 +24,8 @@ _MAX_DECODE_DEPTH = 2  # base64 of base64 of text is read; deeper nesting is lef
 # Words of which a guessed reading (rot13, reversed, leet) must show more than the plain one to be kept.
 _TELLTALES = (
     "ignore", "instruction", "previous", "prompt", "system", "disregard", "reveal", "override", "restriction",
-    "developer", "assistant", "forget", "password", "secret", "pretend", "unfiltered", "jailbreak", "guidelines", "rules",
+    "developer", "assistant", "forget", "password", "secret", "pretend", "unfiltered", "jailbreak", "guidelines",
+    "rules",
 )  # fmt: skip
 # Words that letters which were spaced out, with no sign of where words ended, are cut into.
 _SEGMENT_WORDS = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -23,7 +22,6 @@ from agentkit import (
     SessionBusyError,
     ShieldInput,
     StoreError,
-    TextDelta,
     Tool,
     ToolCallStarted,
     Verdict,
@@ -75,10 +73,15 @@ class FailingStore:
 # Content past its shields.
 
 
+@pytest.mark.parametrize("beside", [True, False])
 @pytest.mark.parametrize("segment_tokens", [4, 1000])
 @pytest.mark.parametrize("action", ["redact", "withhold"])
-async def test_text_beside_a_broken_call_is_cleared_as_output(action: str, segment_tokens: int):
-    broken = f'The word is {CANARY} and that is all.\n{{"name": "look_up", "parameters": '
+async def test_text_beside_a_broken_call_is_cleared_as_output(action: str, segment_tokens: int, beside: bool):
+    broken = (
+        f'The word is {CANARY} and that is all.\n{{"name": "look_up", "parameters": '
+        if beside
+        else (f'Fine.\n{{"name": "look_up", "parameters": {{"topic": "{CANARY}')
+    )
     shield: Any = Redacting() if action == "redact" else StaticShield(flagged=lambda c: CANARY in c.text)
     under = policy(model_output=action, segment_tokens=segment_tokens)
     agent, engine = scripted(broken, "Done.", tools=[look_up], shield=shield, under=under)
@@ -126,6 +129,21 @@ async def test_every_word_of_a_schema_that_the_model_reads_is_judged(schema: dic
     )
     with pytest.raises(BlockedError):
         await agent.start()
+
+
+@pytest.mark.parametrize("action", ["withhold", "block"])
+async def test_an_argument_name_that_is_flagged_never_reaches_the_model(action: str):
+    foreign = Tool(
+        name="foreign",
+        description="Do something.",
+        parameters={"type": "object", "properties": {CANARY: {"type": "string"}}},
+        function=lambda **arguments: "done",
+    )
+    shield = StaticShield(flagged=lambda content: CANARY in content.text)
+    agent, engine = scripted("Hi.", tools=[foreign], shield=shield, under=policy(tool_description=action))
+    with suppress(BlockedError):
+        await agent.run("Hi")
+    assert all(CANARY not in prompt for prompt in engine.prompts)
 
 
 async def test_changing_an_event_does_not_change_the_call():
@@ -184,6 +202,16 @@ async def test_an_error_of_the_caller_leaves_a_stream_as_it_is():
         with pytest.raises(ValueError, match="mine"):
             async with agent.session().stream("Hi"):
                 raise ValueError("mine")
+
+
+async def test_a_group_of_errors_of_the_caller_stays_whole():
+    mine = ExceptionGroup("mine", [ValueError("one"), KeyError("two")])
+    agent, _ = scripted("Hello.")
+    async with agent:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with agent.session().stream("Hi"):
+                raise mine
+    assert caught.value is mine
 
 
 async def test_an_unexpected_error_of_an_engine_leaves_a_stream_as_it_leaves_a_run():
@@ -426,25 +454,3 @@ async def test_decisions_of_stage_memory_are_told():
     async with stricter:
         result = await stricter.session("t/1", store=store).run("Hi")
     assert any(decision.action.value == "withhold" for decision in result.decisions)
-
-
-@pytest.mark.parametrize("segment_tokens", [1, 3, 7])
-async def test_a_redacted_answer_is_streamed_as_it_is_kept(segment_tokens: int):
-    agent, _ = scripted(
-        f"The word\tis a-{CANARY}-b, \u00e4nd {CANARY}.",
-        shield=Redacting(),
-        under=policy(model_output="redact", segment_tokens=segment_tokens),
-    )
-    async with agent, agent.session().stream("Go") as run:
-        shown = "".join([event.text async for event in run if isinstance(event, TextDelta)])
-    assert shown == run.result.output
-    assert CANARY not in shown
-
-
-async def test_a_lone_surrogate_in_a_prompt_is_a_clear_error_or_an_answer():
-    agent, _ = scripted("Hello.", "Fine.")
-    async with agent:
-        session = agent.session()
-        with suppress(AgentKitError):
-            await session.run("\ud800")
-        assert json.dumps((await session.run("Hi")).output)
