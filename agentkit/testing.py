@@ -19,7 +19,7 @@ from agentkit.inference.base import (
 )
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.inference.tokenizer_parts import TokenizerParts
-from agentkit.shields.base import ShieldInput, Verdict
+from agentkit.shields.base import Finding, ShieldInput, Verdict
 
 _TURN_START: Final = "<|im_start|>"
 _TURN_END: Final = "<|im_end|>"
@@ -135,11 +135,19 @@ class ScriptedEngine:
 
 
 class StaticShield:
-    """A shield that always gives the same verdict, or flags what a function says. `seen` keeps what it judged."""
+    """A shield that always gives the same verdict, or flags what a function says. `seen` keeps what it judged.
+
+    `find` gives the spans to redact; what it finds is flagged.
+    """
 
     def __init__(
-        self, *, flagged: bool | Callable[[ShieldInput], bool] = False, category: str | None = None
+        self,
+        *,
+        flagged: bool | Callable[[ShieldInput], bool] = False,
+        category: str | None = None,
+        find: Callable[[str], Sequence[Finding]] | None = None,
     ) -> None:
+        self._find = find
         self._flagged = flagged
         self._category = category
         self.seen: list[ShieldInput] = []
@@ -150,8 +158,10 @@ class StaticShield:
     async def check(self, content: ShieldInput) -> Verdict:
         """Give the verdict."""
         self.seen.append(content)
-        flagged = self._flagged(content) if callable(self._flagged) else self._flagged
-        return Verdict(flagged=flagged, category=self._category if flagged else None)
+        findings = tuple(self._find(content.text)) if self._find is not None else ()
+        said = self._flagged(content) if callable(self._flagged) else self._flagged
+        flagged = said or bool(findings)
+        return Verdict(flagged=flagged, category=self._category if flagged else None, findings=findings)
 
     async def close(self) -> None:
         """Free nothing."""

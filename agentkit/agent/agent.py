@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 from uuid import uuid4
 
 import anyio
@@ -25,6 +25,7 @@ from agentkit.shields.decision import Ask
 from agentkit.shields.policy import Policy
 from agentkit.tools.approval import Approver
 from agentkit.tools.base import Tool
+from agentkit.tools.toolset import Toolset
 
 
 class Agent:
@@ -43,7 +44,7 @@ class Agent:
         shields: Ready-made shields by their name in the policy, used in place of building them.
 
     Use it as `async with agent:` to load the model once and free it at the end. Without the block the first run
-    loads it, and `close` frees it.
+    loads it, and `close` frees it. After `close` the agent loads it again, but stores that it opened stay closed.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Agent:
         model: str | Path | Engine,
         *,
         instructions: str = "",
-        tools: Sequence[Tool | Callable[..., Any]] = (),
+        tools: Sequence[Tool] = (),
         policy: Policy | str | Path | None = None,
         limits: Limits | None = None,
         store: Store | str | None = None,
@@ -64,10 +65,11 @@ class Agent:
             raise ConfigurationError("model must be a name, a path or an Engine, got an empty string")
         self._model = str(model) if isinstance(model, Path) else model
         self._instructions = instructions
-        self._tools = tuple(tools)
+        self._toolset = Toolset(tools)
         self._policy = _as_policy(policy)
         self._limits = limits or Limits()
-        self._store = open_store(store)
+        self._opened: dict[str, Store] = {}
+        self._store = self._open_store(store)
         self._keeps = store is not None
         self._approver = approver
         self._escalate = escalate
@@ -101,10 +103,12 @@ class Agent:
         return self._runtime
 
     async def close(self) -> None:
-        """Free what the agent loaded. Sessions can go on afterwards: the next run loads it again."""
+        """Free what the agent loaded, and close the stores that it opened from a URL."""
         self._runtime = None
         self._starting = None
         closing, self._closing = self._closing, AsyncExitStack()
+        for store in self._opened.values():
+            closing.push_async_callback(store.close)
         await closing.aclose()
 
     def session(self, session_id: str | None = None, *, store: Store | str | None = None) -> Session:
@@ -129,12 +133,20 @@ class Agent:
         """Run one turn from code that is not async."""
         return anyio.run(lambda: self.run(text, **options))
 
+    def _open_store(self, store: Store | str | None) -> Store:
+        """Open each URL once: a store given as an object stays the caller's to close."""
+        if not isinstance(store, str):
+            return open_store(store)
+        if store not in self._opened:
+            self._opened[store] = open_store(store)
+        return self._opened[store]
+
     async def _start(self) -> Runtime:
         async with AsyncExitStack() as closing:
             runtime = await start_runtime(
                 model=self._model,
                 instructions=self._instructions,
-                tools=self._tools,
+                toolset=self._toolset,
                 policy=self._policy,
                 limits=self._limits,
                 approver=self._approver,

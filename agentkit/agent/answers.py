@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,16 @@ from agentkit.errors import AgentKitError
 def answer_schema(output_type: type[BaseModel] | None) -> Mapping[str, Any] | None:
     """Return the JSON Schema of the answer, or None for plain text."""
     return output_type.model_json_schema() if output_type is not None else None
+
+
+def asking_for(text: str, schema: Mapping[str, Any] | None) -> str:
+    """Return what the model is to read: the user's text, and the schema of the answer where there is one.
+
+    The grammar holds the answer to the schema in any case; knowing it, the model fills it with sense.
+    """
+    if schema is None:
+        return text
+    return f"{text}\n\nAnswer with JSON that fits this JSON Schema: {json.dumps(schema, ensure_ascii=False)}"
 
 
 def read_answer(answer: Cleared[str] | None, output_type: type[BaseModel] | None) -> Any:

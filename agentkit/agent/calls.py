@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from time import perf_counter
@@ -76,8 +77,8 @@ class CallDesk:
         self._judge = judge
         self._sink = sink
         self._meter = meter
-        self.running = False
-        """Whether calls of the current step may have run: set before the first, cleared when results are in."""
+        self.in_progress: tuple[tuple[Cleared[ToolCall], str | None], ...] = ()
+        """The calls of the current step with their refusals, from before the first runs until results are in."""
 
     async def clear(self, parsed: ParsedOutput, *, raw_text: str) -> ClearedStep | None:
         """Judge every call, and every piece of code in one, before any of them runs; None if one is blocked."""
@@ -118,7 +119,7 @@ class CallDesk:
             refusal if refusal is not None else await self._refusal(call, tainted=tainted)
             for call, refusal in zip(step.calls, step.refusals, strict=True)
         ]
-        self.running = True
+        self.in_progress = tuple(zip(step.calls, refusals, strict=True))
         started = perf_counter()
         runnable = [call for call, refusal in zip(step.calls, refusals, strict=True) if refusal is None]
         for call in runnable:
@@ -133,13 +134,16 @@ class CallDesk:
             message, hit = await self._result(call, outcome, refusal or "")
             messages.append(message)
             blocked = blocked or hit
-        messages += [await self._correction(issue) for issue in step.issues]
-        self.running = False
+        for issue in step.issues:
+            message, hit = await self._correction(issue)
+            messages.append(message)
+            blocked = blocked or hit
+        self.in_progress = ()
         return StepResults(messages=tuple(messages), blocked=blocked)
 
-    def interrupted(self, step: ClearedStep) -> list[Cleared[Message]]:
+    def interrupted(self) -> list[Cleared[Message]]:
         """Return the answers to the calls of a step that ended in the middle of running them."""
-        return [call.map(lambda made: Message.tool(_INTERRUPTED, call=made)) for call in step.calls]
+        return [call.map(_answer_with(refusal or _INTERRUPTED)) for call, refusal in self.in_progress]
 
     async def _clear_call(self, call: ToolCall) -> Cleared[ToolCall] | None:
         """Judge a call; what comes back is the call itself, a redacted one, one without arguments, or None."""
@@ -194,12 +198,13 @@ class CallDesk:
         message = content.map(lambda value: Message.tool(value, call=call.value, trusted=provenance.trusted))
         return message, decision.blocked
 
-    async def _correction(self, issue: ParseIssue) -> Cleared[Message]:
+    async def _correction(self, issue: ParseIssue) -> tuple[Cleared[Message], bool]:
         text = f"{issue.message}. {issue.hint}"
         provenance = Provenance(origin=Origin.TOOL, trusted=True)
         decision = await self._judge.judge(Stage.TOOL_RESULT, text, provenance)
         content = decision.cleared or self._judge.vouch(WITHHELD_NOTE)
-        return content.map(lambda value: Message(role=Role.TOOL, content=value, provenance=provenance))
+        message = content.map(lambda value: Message(role=Role.TOOL, content=value, provenance=provenance))
+        return message, decision.blocked
 
 
 def _reread(call: ToolCall, text: str) -> ToolCall:
@@ -229,6 +234,10 @@ def _approval_request(call: ToolCall, tool: Tool, *, tainted: bool) -> ApprovalR
         reason=reason,
         digest=call_digest(call),
     )
+
+
+def _answer_with(note: str) -> Callable[[ToolCall], Message]:
+    return lambda call: Message.tool(note, call=call)
 
 
 def _started(call: ToolCall) -> ToolCallStarted:

@@ -62,18 +62,10 @@ class SessionHistory:
             await history._restore(stored)
         return history
 
-    async def fork(self, session_id: str) -> SessionHistory:
-        """Return the history of a new session that begins with this one's entries, committed.
-
-        Raises:
-            StoreError: if the store holds a session of that id.
-        """
-        if await self._store.load(session_id) is not None:
-            raise StoreError(f"session {session_id} exists already; fork to another id, or delete it first")
-        branch = SessionHistory(self._runtime, self._store, session_id, self._header)
-        branch.transcript = Transcript(self.transcript.entries)
-        await branch.commit()
-        return branch
+    @property
+    def stored(self) -> bool:
+        """Whether the store holds this session."""
+        return self._version > 0
 
     def take_decisions(self) -> tuple[Decision, ...]:
         """Return, once, what shields decided about the stored conversation when it was loaded."""
@@ -137,7 +129,9 @@ class SessionHistory:
         What was rendered must be the same ids; what the model generated may be other ids of the same text.
         """
         messages = [entry.message for entry in stored.entries]
-        return all(
+        ids = [token_id for entry in stored.entries for token_id in entry.ids]
+        whole = self.format.render(messages, tools=self._runtime.tools.value, add_generation_prompt=False)
+        return ids == whole or all(
             self._says_the_same(entry, self._rendered(messages[: index + 1]))
             for index, entry in enumerate(stored.entries)
         )
@@ -160,7 +154,8 @@ class SessionHistory:
         """Judge a stored message again; the policy may have changed, and the store is not ours alone."""
         if message.role is Role.SYSTEM:
             return self._runtime.instructions.map(Message.system)
-        text = "\n".join([message.content, *(call.canonical() for call in message.tool_calls)])
+        named = [message.tool_name] if message.tool_name is not None else []
+        text = "\n".join([message.content, *(call.canonical() for call in message.tool_calls), *named])
         decision = await self._runtime.pipeline.judge(
             ShieldInput(text=text, stage=Stage.MEMORY, provenance=message.provenance)
         )
@@ -176,7 +171,9 @@ class SessionHistory:
         if decision.cleared.value == text:
             return decision.cleared.map(lambda _: message)
         emptied = tuple(ToolCall(id=call.id, name=call.name, arguments={}) for call in message.tool_calls)
-        return decision.cleared.map(lambda kept: replace(message, content=kept, tool_calls=emptied))
+        return decision.cleared.map(
+            lambda kept: replace(message, content=kept, tool_calls=emptied, tool_name=None)
+        )
 
 
 def _same_ids(stored: SessionHeader, current: SessionHeader) -> bool:

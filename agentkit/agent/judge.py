@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import perf_counter
 
 from agentkit import telemetry
@@ -55,9 +56,10 @@ class Judge:
         return decision
 
     async def record(self, decision: Decision) -> None:
-        """Keep a decision for the result, and tell it."""
-        self.decisions.append(decision)
-        await self._sink.notify(decision)
+        """Keep a decision for the result, and tell it: what it decided, not the content that it cleared."""
+        record = replace(decision, cleared=None)
+        self.decisions.append(record)
+        await self._sink.notify(record)
 
     def vouch(self, text: str) -> Cleared[str]:
         """Clear a text of the SDK's own."""

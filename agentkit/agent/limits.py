@@ -11,7 +11,8 @@ from agentkit.errors import ConfigurationError
 class Limits:
     """The bounds of one run. None means unbounded, except by the model's context.
 
-    `steps` counts generations; `tokens` counts prefilled and generated tokens (cached ones are free);
+    `steps` counts generations; `tokens` counts prefilled and generated tokens (cached ones are free; a step that
+    begins is prefilled whole);
     `seconds` is wall-clock time; `tool_calls` counts calls asked for, refused ones included.
     """
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentkit import telemetry
-from agentkit.agent.calls import CallDesk, ClearedStep
+from agentkit.agent.answers import asking_for
+from agentkit.agent.calls import CallDesk
 from agentkit.agent.doors import GuardedEngine
 from agentkit.agent.events import EventSink
 from agentkit.agent.gate import GateState, OutputGate
@@ -39,7 +40,7 @@ class _Step:
     """One generation: its prompt and ids, what they mean, and the gate that its text went through."""
 
     prompt: Cleared[tuple[int, ...]]
-    header_len: int
+    header: tuple[int, ...]
     ids: tuple[int, ...]
     parsed: ParsedOutput
     gate: OutputGate
@@ -88,7 +89,7 @@ class Turn:
         decision = await self._judge.judge(Stage.USER_INPUT, text, USER)
         if decision.cleared is None:
             return Ending(status=RunStatus.BLOCKED)
-        self._append(decision.cleared.map(Message.user))
+        self._append(decision.cleared.map(lambda said: Message.user(asking_for(said, self._answer_schema))))
         while (limit := self._budget.exceeded()) is None:
             with telemetry.span(telemetry.SPAN_STEP, **{telemetry.ATTR_STEP: self._budget.steps}):
                 ending = await self._step()
@@ -104,7 +105,7 @@ class Turn:
             return Ending(status=RunStatus.BLOCKED)
         says_nothing_more = step.gate.state is GateState.WITHHELD
         if says_nothing_more or not (step.parsed.calls or step.parsed.issues):
-            return self._answer(step)
+            return await self._answer(step)
         return await self._act(step)
 
     async def _generate(self) -> _Step:
@@ -135,16 +136,16 @@ class Turn:
         await gate.finish(held + rest)
         return _Step(
             prompt=prompt,
-            header_len=len(header),
+            header=tuple(header),
             ids=tuple(ids),
             parsed=parsed,
             gate=gate,
             stop_reason=stop_reason,
         )
 
-    def _answer(self, step: _Step) -> Ending:
+    async def _answer(self, step: _Step) -> Ending:
         answer = step.gate.cleared or step.prompt.map(lambda _: "")
-        self._append_output(step, answer.map(Message.assistant), changed=step.gate.changed)
+        await self._append_output(step, answer.map(Message.assistant), changed=step.gate.changed)
         return Ending(
             status=RunStatus.COMPLETED,
             answer=answer,
@@ -162,21 +163,21 @@ class Turn:
         text = cleared.attempt or step.gate.cleared or step.prompt.map(lambda _: "")
         calls = Cleared.all(cleared.calls)
         message = calls.map(lambda made: Message.assistant(text.value, made))
-        self._append_output(step, message, changed=cleared.changed or step.gate.changed)
+        await self._append_output(step, message, changed=cleared.changed or step.gate.changed)
         try:
             results = await self._desk.execute(cleared, tainted=tainted)
         except BaseException:
-            if self._desk.running:
-                self._keep_interrupted(cleared)
+            if self._desk.in_progress:
+                self._keep_interrupted()
             raise
         for result in results.messages:
             self._append(result)
         self.settled = self._transcript.mark()
         return Ending(status=RunStatus.BLOCKED) if results.blocked else None
 
-    def _keep_interrupted(self, cleared: ClearedStep) -> None:
+    def _keep_interrupted(self) -> None:
         """Keep the calls of a step that was cut short: they may have taken effect."""
-        for result in self._desk.interrupted(cleared):
+        for result in self._desk.interrupted():
             self._append(result)
         self.settled = self._transcript.mark()
 
@@ -187,14 +188,15 @@ class Turn:
         """Append a message that the model did not write, rendered."""
         self._transcript.append(message, self._render(message))
 
-    def _append_output(self, step: _Step, message: Cleared[Message], *, changed: bool) -> None:
-        """Append what the model wrote: its own ids, unless a shield changed the text or it wrote a turn's mark."""
+    async def _append_output(self, step: _Step, message: Cleared[Message], *, changed: bool) -> None:
+        """Append what the model wrote: its own ids, unless they say something else than what was judged."""
+        rendered = self._render(message)
         written = step.ids[:-1] if step.stop_reason is StopReason.STOP_TOKEN else step.ids
-        if changed or not self._engine.turn_marks.isdisjoint(written):
-            self._append(message)
+        if changed or not self._engine.says_the_same(written, rendered):
+            await self._forget(step)
+            self._transcript.append(message, rendered)
             return
-        header = step.prompt.value[len(step.prompt.value) - step.header_len :]
-        ids = (*header, *step.ids, *self._format.close_turn(step.ids))
+        ids = (*step.header, *step.ids, *self._format.close_turn(step.ids))
         self._transcript.append(message, ids, generated=True)
 
     def _render(self, message: Cleared[Message]) -> list[int]:

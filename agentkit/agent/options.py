@@ -38,6 +38,10 @@ def check_options(options: RunOptions) -> RunOptions:
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; there are {', '.join(known)}"
             raise ConfigurationError(f"a run has no option {name!r}{hint}")
+    output_type: object = options.get("output_type")
+    is_model = isinstance(output_type, type) and issubclass(output_type, BaseModel)
+    if output_type is not None and not is_model:
+        raise ConfigurationError(f"output_type must be a pydantic model class, got {output_type!r}")
     choice = options.get("tool_choice", "auto")
     if choice not in get_args(_Choice):
         raise ConfigurationError(f"tool_choice must be one of {', '.join(get_args(_Choice))}, got {choice!r}")

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
 
 import anyio.to_thread
 
@@ -71,7 +70,7 @@ async def start_runtime(
     *,
     model: str | Engine,
     instructions: str,
-    tools: Sequence[Any],
+    toolset: Toolset,
     policy: Policy,
     limits: Limits,
     approver: Approver | None,
@@ -86,7 +85,6 @@ async def start_runtime(
         ModelLoadError, ConfigurationError: if a part cannot start.
         BlockedError: if a tool's description does not pass stage `tool_description`.
     """
-    toolset = Toolset(tools)
     room = EngineRoom(closing)
     pipeline = Pipeline(policy, engines=room.shield_engine, ask=escalate, overrides=shields)
     await pipeline.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Final, Self, Unpack
 
 import anyio
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from agentkit.memory.store import Store
 
 Send = Callable[[Event], Awaitable[None]]
+
+_COMMIT_SECONDS: Final = 30.0
+"""How long a turn that broke or was cancelled may take to keep what it settled."""
 
 
 class Run:
@@ -149,9 +152,12 @@ class Session:
         if self._running:
             raise SessionBusyError(f"session {self.id} is running a turn; wait for it, then fork")
         history = await self._open()
-        branch = Session(self._agent, session_id, self._store)
-        branch._history = await history.fork(session_id)
-        return branch
+        await history.commit()
+        if history.stored:
+            await self._store.fork(self.id, session_id)
+        elif await self._store.load(session_id) is not None:
+            raise StoreError(f"session {session_id!r} exists already; fork to another id, or delete it first")
+        return await Session(self._agent, session_id, self._store).load()
 
     async def _open(self) -> SessionHistory:
         runtime = await self._agent.start()
@@ -232,7 +238,7 @@ async def _run_turn(
     except BaseException:
         # An error or a cancellation in the middle: what was settled is kept, the rest never was.
         transcript.rewind(turn.settled)
-        with anyio.CancelScope(shield=True), suppress(StoreError):
+        with anyio.move_on_after(_COMMIT_SECONDS, shield=True), suppress(StoreError):
             await history.commit()  # if it fails, the next turn's commit writes it
         raise
     if ending.status is not RunStatus.COMPLETED:

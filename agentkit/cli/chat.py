@@ -16,6 +16,8 @@ from agentkit.cli.exit_codes import EXIT_INTERRUPTED, EXIT_OK
 from agentkit.cli.loading import import_modules, load_policy, load_tools
 from agentkit.cli.standard_input import StdinLines
 from agentkit.errors import AgentKitError, StoreError
+from agentkit.memory.rules import check_session_id
+from agentkit.messages import Role
 from agentkit.tools.approval import ApprovalRequest
 
 _COMMANDS = "/new begins a new session, /quit or Ctrl-D ends, Ctrl-C stops an answer"
@@ -32,6 +34,8 @@ def run_chat(
     imports: Sequence[str],
 ) -> int:
     """Talk until the user quits; a session is kept where it was named."""
+    if session_id is not None:
+        check_session_id(session_id)
     import_modules(imports)
     chat = Chat(ChatDisplay(Console(highlight=False)))
     agent = Agent(
@@ -96,7 +100,7 @@ class Chat:
                         return
                     case "/new":
                         session = agent.session()
-                        self._display.remark(f"new session {session.id}" if session_id else "new session")
+                        self._display.remark(_told(session) if session_id else "new session")
                     case _ if line.startswith("/") and line[1:].isalpha():
                         self._display.remark(f"there is no command {line}; {_COMMANDS}")
                     case _:
@@ -137,3 +141,10 @@ class Chat:
             self._display.error(str(error))
         finally:
             self._run = None
+
+
+def _told(session: Session) -> str:
+    turns = sum(message.role is Role.USER for message in session.messages)
+    if turns == 0:
+        return f"new session {session.id}"
+    return f"session {session.id}, {turns} {'turn' if turns == 1 else 'turns'} so far"

@@ -61,7 +61,7 @@ class Decision:
     """The strictest of all outcomes, and the content as far as it was cleared.
 
     `cleared` holds the text unchanged (`allow`, `annotate`), without its findings (`redact`) or a neutral
-    note (`withhold`); it is None exactly when `action` is `block`. `deciding` is the outcome that led here,
+    note (`withhold`); it is None when `action` is `block`, and in the record that a run keeps of a decision. `deciding` is the outcome that led here,
     None when every shield passed. When a person was asked, `escalation` says what they answered: released
     content goes on under the next strictest action, refused content is blocked; `action` is never `escalate`.
     `findings` are the spans of the judged text that were redacted, merged and in order.
@@ -77,8 +77,8 @@ class Decision:
     findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.cleared is None) is not (self.action is Action.BLOCK):
-            raise TypeError("a decision has cleared content exactly when it does not block")
+        if self.cleared is not None and self.action is Action.BLOCK:
+            raise TypeError("a decision that blocks has no cleared content")
 
     @property
     def blocked(self) -> bool:

@@ -233,7 +233,9 @@ def test_an_override_must_name_a_shield_of_the_policy() -> None:
         Pipeline(policy, overrides={"injektion": MarkerShield()})
 
 
-@pytest.mark.parametrize("action", [action for action in Action if action is not Action.BLOCK])
-def test_a_decision_that_does_not_block_needs_cleared_content(action: Action) -> None:
-    with pytest.raises(TypeError, match="cleared content exactly when"):
-        Decision(stage=Stage.CODE, action=action, outcomes=(), content_digest="", cleared=None)
+async def test_a_decision_that_blocks_cannot_hold_cleared_content() -> None:
+    async with Pipeline(policy_for(Stage.USER_INPUT, "[]")) as pipeline:
+        cleared = (await pipeline.judge(content_at(Stage.USER_INPUT))).cleared
+    assert cleared is not None
+    with pytest.raises(TypeError, match="has no cleared content"):
+        Decision(stage=Stage.CODE, action=Action.BLOCK, outcomes=(), content_digest="", cleared=cleared)

@@ -13,7 +13,7 @@ ALNUM = string.ascii_letters + string.digits
 
 
 def made(length: int, alphabet: str = ALNUM) -> str:
-    return "".join(random.Random(length).choices(alphabet, k=length))  # noqa: S311  # test data
+    return "".join(random.Random(length).choices(alphabet, k=length))  # test data
 
 
 async def judged(text: str) -> Verdict:

@@ -73,7 +73,7 @@ def json_rule(schema: Mapping[str, Any]) -> str:
 
 def _answer(schema: Mapping[str, Any] | None, choice: ToolChoice) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if schema is not None:
-        return ("answer",), (f"answer: {json_rule(schema)}",)
+        return ("answer",), (f"answer: {json_rule(closed(schema))}",)
     text = _TEXT_WITHOUT_CALL if choice is ToolChoice.NONE else _TEXT
     return ("", "TEXT"), (text,)
 
