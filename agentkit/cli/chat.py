@@ -88,10 +88,7 @@ class Chat:
         """
         async with agent:
             session = await agent.session(session_id).load()
-            kept = (
-                f"session {session_id}, {len(session.messages)} messages" if session_id else "nothing is kept"
-            )
-            self._display.remark(f"{kept}; {_COMMANDS}")
+            self._display.remark(f"{_told(session) if session_id else 'nothing is kept'}; {_COMMANDS}")
             while (line := await self._ask()) is not None:
                 match line:
                     case "":

@@ -1,4 +1,4 @@
-import sys
+import argparse
 import time
 from pathlib import Path
 
@@ -245,16 +245,11 @@ def test_hostile_code_is_judged_or_refused_in_little_time(code: str):
     assert time.process_time() - before < 6.0
 
 
-def test_two_hundred_lines_of_the_standard_library_are_judged_quickly():
-    source = (
-        Path(sys.modules["argparse"].__file__ or "")
-        if "argparse" in sys.modules
-        else Path(time.__file__ or "")
-    )
-    lines = (source if source.suffix == ".py" else Path(pytest.__file__)).read_text().splitlines()[:200]
+def test_two_hundred_lines_are_judged_quickly():
+    code = "\n".join(Path(argparse.__file__).read_text(encoding="utf-8").splitlines()[:200])
     before = time.process_time()
 
-    scan_python("\n".join(lines))
+    scan_python(code)
 
     assert time.process_time() - before < 0.5
 

@@ -1,0 +1,58 @@
+"""`agentkit models` and `agentkit doctor`: what is here, and whether it is safe to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentkit.inference.catalog import known_models
+from tests.cli.driving import POLICY, Cli
+
+
+def test_models_fit_100_columns_and_say_how_to_get_the_rest(cli: Cli) -> None:
+    outcome = cli("models")
+    assert outcome.code == 0
+    table = outcome.out.partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in table[1:]] == [entry.name for entry in known_models()]
+    assert max(map(len, table)) <= 100
+    assert "hf auth login" in outcome.out
+
+
+def test_models_in_json_have_stable_fields(cli: Cli) -> None:
+    outcome = cli("models", "--json")
+    assert [entry["name"] for entry in outcome.json] == [entry.name for entry in known_models()]
+    assert list(outcome.json[0]) == [
+        "name", "hub_id", "role", "parameters", "download_bytes", "licence", "gated", "location",
+    ]  # fmt: skip
+
+
+@pytest.mark.model
+def test_a_guarded_agent_is_safe(cli: Cli) -> None:
+    outcome = cli("doctor", "--json")
+    assert (outcome.code, outcome.json["safe"]) == (0, True)
+    assert [check["name"] for check in outcome.json["checks"]] == [
+        "versions", "machine", "policy", "shields", "embedded model",
+    ]  # fmt: skip
+    assert {check["status"] for check in outcome.json["checks"]} == {"ok"}
+
+
+@pytest.mark.model
+def test_a_policy_whose_model_is_missing_is_unsafe(cli: Cli, folder: Path) -> None:
+    changed = POLICY.replace("use: instruction_override", "use: llama_guard, model: ./no-such-model")
+    (folder / "shields.yaml").write_text(changed)
+    outcome = cli("doctor", "-p", "shields.yaml")
+    assert outcome.code == 1
+    missing = "failed  shields: no model at no-such-model: name a folder with safetensors, or a .gguf file\n"
+    assert missing in outcome.out
+    assert outcome.out.endswith("Not safe: see what failed above.\n")
+
+
+@pytest.mark.model
+def test_a_policy_that_only_watches_and_fails_its_tests_is_unsafe(cli: Cli, folder: Path) -> None:
+    changed = POLICY.replace("instruction_override", "instruction_override, mode: shadow")
+    (folder / "shields.yaml").write_text(changed)
+    outcome = cli("doctor", "-p", "shields.yaml")
+    assert outcome.code == 1
+    assert "failed  policy: shields.yaml: no shield decides anything at any stage\n" in outcome.out
+    assert "failed  shields: injection started; of 2 policy tests failed: 1 " in outcome.out
