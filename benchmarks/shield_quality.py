@@ -232,7 +232,8 @@ def show(report: dict[str, Any], console: Console) -> None:
     console.print(table)
     console.print(
         f"standard library: {code['library_files_with_error']} of files have an error, "
-        f"{code['library_errors_per_1000_lines']} errors in 1,000 lines; p95 {code['p95_ms_200_lines']:.1f} ms for 200 lines"
+        f"{code['library_errors_per_1000_lines']} errors in 1,000 lines; "
+        f"p95 {code['p95_ms_200_lines']:.1f} ms for 200 lines"
     )
     console.print(
         f"secrets: {secrets['recall']} of made keys found; flagged {secrets['texts_flagged']} of harmless texts and "

@@ -60,11 +60,12 @@ class Outcome:
 class Decision:
     """The strictest of all outcomes, and the content as far as it was cleared.
 
-    `cleared` holds the text unchanged (`allow`, `annotate`), without its findings (`redact`) or a neutral
-    note (`withhold`); it is None when `action` is `block`, and in the record that a run keeps of a decision. `deciding` is the outcome that led here,
-    None when every shield passed. When a person was asked, `escalation` says what they answered: released
-    content goes on under the next strictest action, refused content is blocked; `action` is never `escalate`.
-    `findings` are the spans of the judged text that were redacted, merged and in order.
+    `cleared` holds the text unchanged (`allow`, `annotate`), without its findings (`redact`) or a neutral note
+    (`withhold`). It is None when `action` is `block`, and in the record that a run keeps of a decision.
+    `deciding` is the outcome that led here, None when every shield passed. When a person was asked, `escalation`
+    says what they answered: released content goes on under the next strictest action, refused content is blocked;
+    `action` is never `escalate`. `findings` are the spans of the judged text that were redacted, merged and in
+    order; empty unless `redact`.
     """
 
     stage: Stage

@@ -12,10 +12,15 @@ from agentkit.testing import ScriptedEngine
 STAGES = ("user_input", "tool_description", "tool_call", "code", "tool_result", "memory", "model_output")
 
 
-def policy(
-    *, segment_tokens: int = 4, tools: Sequence[Mapping[str, Any]] = (), **rules: str | Mapping[str, str]
-) -> Policy:
+def policy(*, segment_tokens: int = 4, tools: Sequence[Mapping[str, Any]] = (), **rules: str) -> Policy:
     """Return a policy whose stages hold one shield `canary` with the given action, or none."""
+    return policy_of(rules, segment_tokens=segment_tokens, tools=tools)
+
+
+def policy_of(
+    rules: Mapping[str, str], *, segment_tokens: int = 4, tools: Sequence[Mapping[str, Any]] = ()
+) -> Policy:
+    """Return such a policy for actions by stage."""
     stages = {
         stage: [{"shield": "canary", "on_hit": rules[stage]}] if stage in rules else [] for stage in STAGES
     }

@@ -22,7 +22,7 @@ from agentkit.inference.base import SamplingParams
 from agentkit.memory import MemoryStore, Transcript
 from agentkit.messages import Message, Role
 from agentkit.testing import FailingShield, ScriptedEngine, StaticShield
-from tests.agent.support import STAGES, call, policy, scripted
+from tests.agent.support import STAGES, call, policy, policy_of, scripted
 
 CANARY = "xyzzy"
 RUNS: list[str] = []
@@ -217,7 +217,7 @@ async def test_a_broken_shield_blocks_and_the_session_goes_on(stage: str, shield
         "Done.",
         tools=[run_python],
         shield=broken,
-        under=policy(**{stage: "annotate"}),
+        under=policy_of({stage: "annotate"}),
     )
     async with agent:
         session = agent.session()
@@ -247,7 +247,7 @@ async def test_every_stage_of_a_turn_is_judged():
         "Done.",
         tools=[run_python],
         shield=shield,
-        under=policy(**dict.fromkeys(STAGES, "block")),
+        under=policy_of(dict.fromkeys(STAGES, "block")),
     )
     store = MemoryStore()
     async with agent:

@@ -74,7 +74,7 @@ def test_chat_blocks_and_goes_on(cli: Cli) -> None:
 def test_a_named_session_goes_on_in_the_next_chat(cli: Cli, folder: Path) -> None:
     kept = ("-s", "alice/1", "--store", "sqlite:///chat.db")
     first = _chat(cli, "Say hi.", options=kept)
-    second = _chat(cli, options=kept)
+    second = _chat(cli, options=kept)  # stdin ends at once, as with Ctrl-D
     assert first.out.startswith("new session alice/1; ")
     assert second.out.startswith("session alice/1, 1 turn so far; ")
 

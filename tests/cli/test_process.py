@@ -172,14 +172,6 @@ def test_ctrl_c_stops_the_answer_and_then_the_chat(folder: Path) -> None:
 
 
 @pytest.mark.model
-def test_ctrl_d_ends_the_chat(folder: Path) -> None:
-    with _terminal(folder, "chat") as terminal:
-        terminal.wait_for("you ")
-        terminal.type("\x04")
-    assert terminal.process.returncode == 0
-
-
-@pytest.mark.model
 def test_ctrl_c_in_a_run_exits_130_with_one_line(folder: Path) -> None:
     with subprocess.Popen(
         [*AGENTKIT, "run", "Tell me a very long story.", "-p", "shields.yaml"],
@@ -188,7 +180,7 @@ def test_ctrl_c_in_a_run_exits_130_with_one_line(folder: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as run:
-        time.sleep(3.0)
+        time.sleep(1.5)
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=SECONDS)
     assert (run.returncode, out, err) == (130, "", "agentkit: interrupted\n")
