@@ -120,7 +120,7 @@ class Agent:
         """
         return Session(
             self,
-            session_id or f"session-{uuid4().hex[:12]}",
+            f"session-{uuid4().hex[:12]}" if session_id is None else session_id,
             self._store if store is None else open_store(store),
         )
 

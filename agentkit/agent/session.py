@@ -51,7 +51,7 @@ class Run:
         try:
             event = await self._events.__anext__()
         except StopAsyncIteration:
-            self.close()
+            self._raise_failure()
             raise
         if isinstance(event, RunFinished):
             self._result = event.result
@@ -68,11 +68,11 @@ class Run:
             raise AgentKitError("the run has not finished; iterate over its events to the end first")
         return self._result
 
-    def fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         """Say that the run broke: whoever iterates gets the error at the end of the events."""
         self._error = error
 
-    def close(self) -> None:
+    def _raise_failure(self) -> None:
         """Raise what the run broke with, unless it was raised already."""
         if self._error is not None:
             error, self._error = self._error, None
@@ -127,7 +127,7 @@ class Session:
                 try:
                     await self._run(text, options, send=send.send, turn_scope=turn_scope)
                 except Exception as error:  # noqa: BLE001  # raised again where the events are read
-                    run.fail(error)
+                    run._fail(error)
 
         failure: BaseException | None = None
         async with receive:
@@ -140,7 +140,7 @@ class Session:
                 failure = _sole(group)
         if failure is not None:
             raise failure
-        run.close()
+        run._raise_failure()
 
     async def fork(self, session_id: str) -> Session:
         """Return a new session that begins with this one's conversation.

