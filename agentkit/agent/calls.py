@@ -120,26 +120,16 @@ class CallDesk:
             for call, refusal in zip(step.calls, step.refusals, strict=True)
         ]
         self.in_progress = tuple(zip(step.calls, refusals, strict=True))
-        started = perf_counter()
-        runnable = [call for call, refusal in zip(step.calls, refusals, strict=True) if refusal is None]
-        for call in runnable:
-            await self._sink.emit(call.map(_started))
-        outcomes = iter(await self._run(runnable))
-        self._meter.tool_seconds += perf_counter() - started
-
-        messages: list[Cleared[Message]] = []
-        blocked = False
-        for call, refusal in zip(step.calls, refusals, strict=True):
-            outcome = next(outcomes) if refusal is None else None
-            message, hit = await self._result(call, outcome, refusal or "")
-            messages.append(message)
-            blocked = blocked or hit
-        for issue in step.issues:
-            message, hit = await self._correction(issue)
-            messages.append(message)
-            blocked = blocked or hit
+        outcomes = iter(await self._run([call for call, refusal in self.in_progress if refusal is None]))
+        answers = [
+            await self._result(call, next(outcomes) if refusal is None else None, refusal or "")
+            for call, refusal in self.in_progress
+        ]
+        answers += [await self._correction(issue) for issue in step.issues]
         self.in_progress = ()
-        return StepResults(messages=tuple(messages), blocked=blocked)
+        return StepResults(
+            messages=tuple(message for message, _ in answers), blocked=any(hit for _, hit in answers)
+        )
 
     def interrupted(self) -> list[Cleared[Message]]:
         """Return the answers to the calls of a step that ended in the middle of running them."""
@@ -181,9 +171,14 @@ class CallDesk:
     async def _run(self, calls: list[Cleared[ToolCall]]) -> tuple[ToolOutcome, ...]:
         if not calls:
             return ()
+        started = perf_counter()
+        for call in calls:
+            await self._sink.emit(call.map(_started))
         names = ",".join(call.value.name for call in calls)
         with telemetry.span(telemetry.SPAN_TOOL, **{telemetry.ATTR_TOOL: names}):
-            return await self._executor.run_all(calls)
+            outcomes = await self._executor.run_all(calls)
+        self._meter.tool_seconds += perf_counter() - started
+        return outcomes
 
     async def _result(
         self, call: Cleared[ToolCall], outcome: ToolOutcome | None, refusal: str

@@ -86,9 +86,8 @@ class OutputGate:
         emitted = self._emitted
         if cleared.value.startswith(emitted):
             await self._emit(cleared, start=len(emitted), end=len(cleared.value))
-            self._cleared = cleared
-            return
-        self._cleared = cleared.map(lambda _: emitted)
+        else:
+            self._cleared = cleared.map(lambda _: emitted)
 
     async def _emit(self, cleared: Cleared[str], *, start: int, end: int) -> None:
         if end > start:
@@ -96,4 +95,4 @@ class OutputGate:
 
 
 def _last_boundary(text: str) -> int:
-    return max(text.rfind(" "), text.rfind("\n")) + 1
+    return next((end for end in range(len(text), 0, -1) if text[end - 1].isspace()), 0)
