@@ -134,7 +134,7 @@ def run(
 ) -> int:
     """Run one turn. Exits 1 if it was blocked or met a limit.
 
-    Example: agentkit run "Is Paris warm?" -t weather:get_current_temperature
+    Example: agentkit run "Is Paris warm?" -t examples.weather:get_current_temperature
     """
     from agentkit.cli.run import run_once
 

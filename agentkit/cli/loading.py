@@ -84,7 +84,7 @@ def _load_tool(reference: str) -> Tool:
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute or "/" in module_name or module_name.endswith(".py"):
         raise ConfigurationError(
-            f"{option} must be module:object, for instance weather:get_current_temperature"
+            f"{option} must be module:object, for instance examples.weather:get_current_temperature"
         )
     module = _import(module_name, option)
     found = getattr(module, attribute, None)

@@ -55,7 +55,7 @@ WRONG = {
         "no model at nowhere: name a folder with safetensors, or a .gguf file"
     ),
     "run hi -t cli_test_tools": (
-        "--tool 'cli_test_tools' must be module:object, for instance weather:get_current_temperature"
+        "--tool 'cli_test_tools' must be module:object, for instance examples.weather:get_current_temperature"
     ),
     "run hi -t cli_test_tool:plain": (
         "--tool 'cli_test_tool:plain': there is no module 'cli_test_tool'; did you mean 'cli_test_tools'?"
