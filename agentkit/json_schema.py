@@ -14,6 +14,8 @@ _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "dependentSchemas"
 
 _STRUCTURE = ("type", "properties", "required", "items", "anyOf", "oneOf")
 
+_COMBINING = ("allOf", "anyOf", "oneOf", "if", "then", "else", "$ref")
+
 _FIRST = ("type", "enum", "const", "anyOf", "oneOf", "properties", "required", "items")
 _LAST = ("description", "default", "$defs")
 # `title` repeats the name; `discriminator` is OpenAPI's.
@@ -50,13 +52,19 @@ def simplified(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy in which objects with named properties refuse other names, unless they say otherwise."""
+    """Return a copy in which objects with named properties refuse other names, unless they say otherwise.
+
+    Where an object is described in several places (`allOf`, or alternatives beside its own properties), no one
+    place knows all its names: these stay open.
+    """
 
     def close(node: Mapping[str, Any]) -> dict[str, Any]:
         copy = _mapped(node, close)
-        if "properties" in copy:
+        shared = [key for key in _COMBINING if key in node]
+        if "properties" in copy and not shared:
             copy.setdefault("additionalProperties", False)
-        return copy
+        kept_open = shared if "properties" in node else [key for key in shared if key == "allOf"]
+        return copy | {key: node[key] for key in kept_open}
 
     return close(schema)
 

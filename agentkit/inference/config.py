@@ -214,7 +214,7 @@ def _rope_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the rope settings: `rope_parameters` of transformers 5, or the older `rope_scaling`."""
     for key in ("rope_parameters", "rope_scaling"):
         settings = config.get(key)
-        if settings is None:
+        if settings is None or settings == {}:  # an empty one must not hide the other
             continue
         if not isinstance(settings, Mapping):
             raise ModelLoadError(f"{key} must be an object, got {settings!r}")

@@ -38,7 +38,7 @@ class GrammarConstraint:
             logits.fill_(float("-inf"))
         else:
             self._matcher.mask_logits(logits)
-            logits[self._other_ends] = float("-inf")
+            logits[[token_id for token_id in self._other_ends if token_id < len(logits)]] = float("-inf")
         if finished or self._matcher.accepting:
             logits[self._stop_ids] = stop_logits
         if not bool((logits > float("-inf")).any()):

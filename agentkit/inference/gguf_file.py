@@ -79,9 +79,12 @@ class GGUFFile:
 
 
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, ReaderTensor]]:
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        magic = stream.read(4)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            magic = stream.read(4)
+    except OSError as exc:
+        raise ModelLoadError(f"{path} cannot be read: {exc.strerror}") from exc
     if magic != b"GGUF":
         raise ModelLoadError(f"{path} is not a GGUF file ({size} bytes, begins with {magic!r})")
     try:

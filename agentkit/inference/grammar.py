@@ -75,7 +75,8 @@ class GrammarMatcher:
     def mask_logits(self, logits: torch.Tensor) -> None:
         """Set the logits (vocab,) of all tokens that may not come next to minus infinity, in place.
 
-        Logits wider than the vocabulary are padding, and never allowed.
+        Logits wider than the vocabulary are padding, and never allowed. A token without a logit, such as a
+        padding token that was added to the tokenizer alone, cannot come at all.
 
         Raises:
             GrammarError: if no token can continue the output, or the grammar is too complex to follow.
@@ -83,11 +84,13 @@ class GrammarMatcher:
         self._matcher.unsafe_compute_mask_ptr(self._bitmask.ctypes.data, self._bitmask.nbytes)
         if self._matcher.is_error():
             raise GrammarError(f"the grammar cannot be followed: {_one_line(self._matcher.get_error())}")
-        allowed = np.unpackbits(self._bitmask.view(np.uint8), bitorder="little")[: self._vocab_size]
+        allowed = np.unpackbits(self._bitmask.view(np.uint8), bitorder="little")[: self._vocab_size][
+            : len(logits)
+        ]
         if not allowed.any():
             raise GrammarError("the grammar allows no token of this vocabulary")
         bias = np.where(allowed, np.float32(0.0), np.float32(-np.inf))
-        logits[: self._vocab_size] += logits.new_tensor(bias)
+        logits[: len(bias)] += logits.new_tensor(bias)
         logits[self._vocab_size :] = float("-inf")
 
     def advance(self, token_id: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -19,11 +20,15 @@ _WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "LICENSE*", "NOTICE*
 
 
 def cached_snapshot(hub_id: str) -> Path | None:
-    """Return the folder of a model that was downloaded before, or None. Does not use the network."""
+    """Return the folder of a model that was downloaded before, or None. Does not use the network.
+
+    A download that was interrupted does not count: the hub's cache has its folder all the same.
+    """
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=_WANTED, local_files_only=True))
+        folder = Path(snapshot_download(hub_id, allow_patterns=_WANTED, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
+    return folder if _has_weights(folder) else None
 
 
 def download_snapshot(hub_id: str) -> Path:
@@ -49,3 +54,15 @@ def download_snapshot(hub_id: str) -> Path:
             f"{hub_id} is not on this machine and cannot be downloaded ({type(exc).__name__}): "
             "go online (a gated model also needs its licence accepted and `hf auth login`), or pass a folder"
         ) from exc
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether the weights are there, and all of them where an index lists their files."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return any(folder.glob("*.safetensors"))
+    try:
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return True  # damaged, which whoever loads it reports
+    return all((folder / str(name)).is_file() for name in names)

@@ -44,10 +44,14 @@ class KVBuffer:
         return self.keys.nbytes + self.values.nbytes
 
     def reserve(self, capacity: int) -> None:
-        """Grow to hold at least `capacity` positions, keeping the content. Never shrinks."""
+        """Grow to hold at least `capacity` positions, keeping the content. Never shrinks.
+
+        If there is no memory for that, the buffer stays as it was.
+        """
         if capacity > self.capacity:
-            self.keys = _resized(self.keys, capacity, self.length)
+            keys = _resized(self.keys, capacity, self.length)
             self.values = _resized(self.values, capacity, self.length)
+            self.keys = keys
 
     def truncate(self, length: int) -> None:
         """Forget every position from `length` on; the memory stays reserved.

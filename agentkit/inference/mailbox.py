@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from agentkit.errors import InferenceError
+
 T = TypeVar("T")
 
 
@@ -30,6 +32,10 @@ class Mailbox(Generic[T]):
             self.send(job())
         except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to the one who waits
             self.send(error)
+        except BaseException as error:  # noqa: BLE001  # a panic in a Rust library; raised, it would end the thread
+            failure = InferenceError(f"the engine failed: {type(error).__name__}")
+            failure.__cause__ = error
+            self.send(failure)
 
     async def receive(self) -> T:
         """Wait for the next value, in the order of sending."""

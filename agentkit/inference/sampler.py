@@ -36,7 +36,8 @@ class Sampler:
         if self._temperature == 0.0:
             return int(logits.argmax())
         # The best logit is taken off first, so that even a tiny temperature cannot overflow.
-        probabilities = torch.softmax((logits.float() - best) / self._temperature, dim=-1).cpu()
+        scaled = (logits.cpu().double() - best) / self._temperature
+        probabilities = torch.softmax(scaled, dim=-1)
         return self._draw_nucleus(probabilities)
 
     def _draw_nucleus(self, probabilities: torch.Tensor) -> int:

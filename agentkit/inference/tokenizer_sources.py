@@ -39,6 +39,7 @@ _LLAMA3_NAMED_SPECIALS = (
 )
 _LLAMA3_NUM_SPECIALS = 256
 _LLAMA3_NUM_WORDS = 128_000
+_LLAMA3_MAX_ENCODE_CHARS = 400_000  # the original's: tiktoken's splitter aborts on a million spaces
 
 # A GGUF names one end id; models that end a turn otherwise are known by these tokens, as in llama.cpp.
 _GGUF_END_TOKENS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end_of_text|>", "<|endoftext|>")
@@ -73,7 +74,7 @@ def read_tokenizer_parts(path: Path) -> TokenizerParts:
     Raises:
         ModelLoadError: if there is none, it is corrupt, or it is not byte-level BPE.
     """
-    if path.is_file() and path.suffix == ".gguf":
+    if path.is_file() and path.suffix.lower() == ".gguf":
         read, source = _from_gguf, path
     elif (path / "tokenizer.json").is_file():
         read, source = _from_tokenizer_json, path / "tokenizer.json"
@@ -188,8 +189,15 @@ def _from_tiktoken(path: Path) -> TokenizerParts:
         name=path.name, pat_str=LLAMA3_SPLIT, mergeable_ranks=ranks, special_tokens=added_ids
     )
     words = sorted(ranks, key=lambda token: ranks[token])
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = []
+        for start in range(0, len(text), _LLAMA3_MAX_ENCODE_CHARS):
+            ids += encoding.encode_ordinary(text[start : start + _LLAMA3_MAX_ENCODE_CHARS])
+        return ids
+
     return TokenizerParts(
-        encode=encoding.encode_ordinary,
+        encode=encode,
         token_bytes=(*words, *(special.encode() for special in specials)),
         added_ids=added_ids,
         control_ids=frozenset(added_ids.values()),

@@ -133,7 +133,8 @@ class Worker:
             request.step(self._config.prefill_chunk)
         except AgentKitError as error:
             request.fail(error)
-        except Exception as error:  # noqa: BLE001  # the thread serves the others, whatever this is
+        # The thread serves the others, whatever this is: a panic in a Rust library is no `Exception`.
+        except BaseException as error:  # noqa: BLE001
             request.fail(self._translated(error, request))
         if request.finished:
             self._retire(request)
@@ -147,7 +148,7 @@ class Worker:
         if kv is not None:
             self._cache.put(request.ids[: kv.length], kv, scope=request.scope)
 
-    def _translated(self, error: Exception, request: Request[Any]) -> InferenceError:
+    def _translated(self, error: BaseException, request: Request[Any]) -> InferenceError:
         if is_out_of_memory(error):
             self._cache.clear()
             translated = InferenceError(
@@ -177,7 +178,7 @@ class Worker:
         self._cache.clear()
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether torch or Python could not allocate; on a CPU torch says so only in its message."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True

@@ -87,6 +87,21 @@ def test_the_catalogue_says_what_is_on_this_machine(tmp_path: Path) -> None:
     assert output.strip() == str([str(snapshot)])
 
 
+@pytest.mark.parametrize("index", [None, '{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}'])
+def test_an_interrupted_download_is_not_on_this_machine(index: str | None, tmp_path: Path) -> None:
+    snapshot = _fill_cache(tmp_path, LLAMA)
+    (snapshot / "model.safetensors").unlink()
+    if index is not None:
+        (snapshot / "model.safetensors.index.json").write_text(index)
+        (snapshot / "1.safetensors").touch()
+    output = _run_offline(
+        "from agentkit.inference.catalog import known_models\n"
+        "print([m.name for m in known_models() if m.gated and m.location()])",
+        hub_home=tmp_path,
+    )
+    assert output.strip() == "[]"
+
+
 @pytest.mark.parametrize("reference", [LLAMA, "owner/not..allowed"])
 def test_a_model_that_cannot_be_downloaded_is_one_clear_line(reference: str, tmp_path: Path) -> None:
     output = _run_offline(
@@ -117,6 +132,7 @@ def _fill_cache(hub_home: Path, hub_id: str) -> Path:
     snapshot = repository / "snapshots" / commit
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
+    (snapshot / "model.safetensors").touch()
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     return snapshot

@@ -186,3 +186,8 @@ def test_the_wrong_number_of_divisors_is_refused() -> None:
 def test_impossible_engine_settings_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         EngineConfig(**change)  # type: ignore[arg-type]
+
+
+def test_empty_rope_parameters_do_not_hide_the_scaling() -> None:
+    config = ModelConfig.from_hf({**LLAMA_3_1_8B, "rope_parameters": {}})
+    assert config.rope_scaling == ModelConfig.from_hf(LLAMA_3_1_8B).rope_scaling

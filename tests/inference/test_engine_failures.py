@@ -199,3 +199,24 @@ def test_an_engine_that_nobody_closes_lets_the_interpreter_exit_quietly(tiny_che
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", FORGETFUL, str(tiny_checkpoint)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (process.returncode, process.stderr) == (0, "")
+
+
+async def test_an_end_that_the_tokenizer_alone_has_does_not_disturb_a_grammar(tiny_checkpoint, tiny_model):
+    known = load_tokenizer(tiny_checkpoint)
+    definition = json.loads((tiny_checkpoint / "tokenizer.json").read_text())
+    added = {**definition["added_tokens"][0], "id": known.vocab_size, "content": "<|pad|>"}
+    definition["added_tokens"].append(added)
+    folder = tiny_checkpoint.parent / "tiny with one token more"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(definition))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|pad|>"}))
+
+    engine = LocalEngine(tiny_model, load_tokenizer(folder))
+    try:
+        params = SamplingParams(max_tokens=8, stop_ids=known.eos_ids)
+        completion = await collect(
+            engine.generate(token_ids(4), params, grammar=Grammar(lark='start: "abc"'))
+        )
+        assert known.decode(completion.ids) == "abc"
+    finally:
+        await engine.close()

@@ -250,6 +250,9 @@ def test_the_grammar_allows_answers_and_valid_calls(text):
         f"{CALL_TEXT} and more",
         ' {"name": "nope"',
         f"<|python_tag|>{CALL_TEXT}",
+        '[{"name": "get_weather", "parameters": {"city": 7}}]',
+        '<function=get_weather>{"city": 7}</function>',
+        '\x1c{"name": "get_weather", "parameters": {"city": 7}}',
     ],
 )
 def test_the_grammar_masks_invalid_calls(text):
@@ -264,6 +267,22 @@ def test_a_required_call_and_a_forbidden_one():
     assert matches(forbidden, smollm2(), output("It is warm."))
     assert matches(forbidden, smollm2(), output('{"answer": 1}'))
     assert not matches(forbidden, smollm2(), output(CALL_TEXT))
+    assert not matches(forbidden, smollm2(), output(f"[{CALL_TEXT}]"))
+    assert not matches(forbidden, smollm2(), output('{"parameters": {}, "name": "get_weather"}'))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"properties": {"city": {"type": "string", "pattern": "^P(?=a)"}}, "required": ["city"]},
+        {"allOf": [{"properties": {"city": {}}}, {"properties": {"day": {}}}], "required": ["city"]},
+    ],
+)
+def test_a_schema_that_cannot_be_constrained_leaves_its_tool_usable(parameters):
+    tool = ToolSpec(name="get_weather", description="", parameters=parameters)
+    grammar = smollm2_format().call_grammar([tool], ToolChoice.REQUIRED)
+    assert matches(grammar, smollm2(), output('{"name": "get_weather", "parameters": {"city": "Paris"}}'))
+    assert not matches(grammar, smollm2(), output('{"name": "get_weather", "parameters": 7}'))
 
 
 def test_an_answer_can_be_bound_to_a_schema_beside_calls():

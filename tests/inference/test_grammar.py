@@ -107,6 +107,12 @@ def test_padding_beyond_the_vocabulary_is_never_allowed():
     assert max(allowed(walker, width=width)) < tokenizer().vocab_size
 
 
+def test_tokens_that_have_no_logit_are_never_allowed():
+    walker = matcher("start: /(.|\\n)+/")
+
+    assert max(allowed(walker, width=1000)) < 1000
+
+
 def test_whitespace_cannot_run_away():
     walker = GrammarMatcher(json_schema_grammar(SCHEMA), tokenizer())
 

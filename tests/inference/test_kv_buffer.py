@@ -34,6 +34,16 @@ def test_growing_keeps_the_content(filled: KVBuffer) -> None:
     assert torch.equal(filled.values[:, :, :4], values)
 
 
+def test_a_buffer_that_cannot_grow_stays_as_it_was(filled: KVBuffer) -> None:
+    filled.values = torch.empty((1, 1, 0, 1)).expand(
+        1 << 40, 1, 0, 1
+    )  # the keys fit into memory, these do not
+
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        filled.reserve(10)
+    assert filled.capacity == 6
+
+
 def test_reserving_less_than_there_is_changes_nothing(filled: KVBuffer) -> None:
     keys = filled.keys
     filled.reserve(3)

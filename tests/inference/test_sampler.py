@@ -52,8 +52,12 @@ def test_frequencies_follow_the_softmax_at_the_temperature():
         assert observed[token_id] / count == pytest.approx(probability, abs=0.015)
 
 
-def test_tiny_temperature_and_top_p_are_greedy_and_do_not_overflow():
-    assert draws(SamplingParams(temperature=1e-40, seed=0), 5) == [1] * 5
+@pytest.mark.parametrize("temperature", [1e-40, 1e-50, 5e-324])
+def test_a_tiny_temperature_is_greedy_and_does_not_overflow(temperature):
+    assert draws(SamplingParams(temperature=temperature, seed=0), 5) == [1] * 5
+
+
+def test_a_tiny_top_p_is_greedy():
     assert draws(SamplingParams(temperature=5.0, top_p=1e-9, seed=0), 5) == [1] * 5
 
 

@@ -44,6 +44,11 @@ def test_tiktoken_ids_equal_the_original_for_any_text(text):
     assert llama3().decode(ids) == text
 
 
+@pytest.mark.parametrize("text", [" " * 1_000_000, "\n" * 1_000_000, "a" * 500_000])
+def test_tiktoken_encodes_what_its_splitter_cannot_take_whole(text):
+    assert llama3().decode(llama3().encode(text)) == text
+
+
 def test_tiktoken_special_ids_are_llama_3s():
     oracle = Llama3Oracle.get_instance()
 
@@ -299,3 +304,9 @@ def test_importing_the_tokenizer_loads_no_torch():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert result.stdout.strip() == "set()"
+
+
+def test_the_suffix_of_a_gguf_file_may_be_in_capitals(tmp_path):
+    path = save_gguf(tmp_path / "MODEL.GGUF", trained(byte_level()), pre="default")
+
+    assert load_tokenizer(path).encode("ab")

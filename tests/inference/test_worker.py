@@ -157,3 +157,21 @@ async def test_everything_posted_before_closing_is_still_answered(worker):
     assert answers == ["done"]
     with pytest.raises(InferenceError, match="the engine is closed"):
         await worker.call(lambda: "late")
+
+
+class Panic(BaseException):
+    """What a Rust library raises when it panics: no `Exception`."""
+
+
+async def test_a_panic_in_a_step_or_a_job_leaves_the_thread_serving(worker, tiny_model):
+    def panic() -> None:
+        raise Panic
+
+    request = RecordingRequest(tiny_model, [], "panicking", failure=panic)
+    worker.submit(request)
+    with anyio.fail_after(10):
+        with pytest.raises(InferenceError, match="Panic"):
+            await request.result()
+        with pytest.raises(InferenceError, match="Panic"):
+            await worker.call(panic)
+        assert (await worker.stats()).active_requests == 0

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, assert_never
+
+from llguidance import LLMatcher, LLParserLimits
 
 from agentkit.errors import ConfigurationError
 from agentkit.inference.base import Grammar
 from agentkit.inference.formats.base import ToolChoice
-from agentkit.json_schema import closed
+from agentkit.json_schema import closed, structure
 from agentkit.messages import ToolSpec
 
 # The whitespace of `json.dumps`, which models were trained on. Lenient: a keyword that cannot be constrained
@@ -21,9 +24,13 @@ _JSON_OPTIONS = {
     "key_separator": ": ",
     "lenient": True,
 }
-# Text whose first character after any whitespace begins neither a JSON call nor a spelt special token.
-_TEXT = r"TEXT: /\s*([^\s{<][\s\S]*|<([^|][\s\S]*)?)|\s+/"
-_TEXT_WITHOUT_CALL = r'TEXT: /(?s:.+)/ & ~/\s*(\{\s*"name"|<\|)(?s:.*)/'
+_LIMITS = LLParserLimits(verbose_errors=False)
+# Text that begins, after any whitespace, neither a JSON call (or a list of them) nor a spelt special token or
+# function tag. Python counts \x1c to \x1f as whitespace, the grammar's \s does not.
+_SPACE = r"[\s\x1c-\x1f]*"
+_TEXT = rf"TEXT: /(?s:.+)/ & ~/{_SPACE}(\{{|\[{_SPACE}\{{|<\||<function=)(?s:.*)/"
+_CALL = rf'(\[{_SPACE})?\{{{_SPACE}"(name|parameters|arguments)"'
+_TEXT_WITHOUT_CALL = rf"TEXT: /(?s:.+)/ & ~/{_SPACE}({_CALL}|<\||<function=)(?s:.*)/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +86,26 @@ def _answer(schema: Mapping[str, Any] | None, choice: ToolChoice) -> tuple[tuple
 
 
 def _call_schema(tool: ToolSpec) -> dict[str, Any]:
+    """Return the schema of a call, as strict as compiles: a pattern may look ahead, a closed `allOf` fits nothing."""
     # Closed: an argument that the tool does not have could only be refused later.
-    parameters = _rebased(closed({**tool.parameters, "type": "object"}), base="/properties/parameters")
+    strict = _call_of(tool.name, closed({**tool.parameters, "type": "object"}))
+    if _compiles(json_rule(strict)):
+        return strict
+    loose = _call_of(tool.name, {**structure(tool.parameters), "type": "object"})
+    return loose if _compiles(json_rule(loose)) else _call_of(tool.name, {"type": "object"})
+
+
+@lru_cache(maxsize=256)
+def _compiles(rule: str) -> bool:
+    is_error, _ = LLMatcher.validate_grammar_with_warnings(f"start: {rule}", None, limits=_LIMITS)
+    return not is_error
+
+
+def _call_of(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = _rebased(arguments, base="/properties/parameters")
     return {
         "type": "object",
-        "properties": {"name": {"const": tool.name}, "parameters": parameters},
+        "properties": {"name": {"const": name}, "parameters": parameters},
         "required": ["name", "parameters"],
         "additionalProperties": False,
     }
