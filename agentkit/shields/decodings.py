@@ -69,6 +69,11 @@ def _readable(data: bytes) -> str | None:
 
 
 def _base64(run: str) -> str | None:
+    """Decode a run; a leading `/` or `-` may belong to it, or to what is around it."""
+    return _base64_text(run) or (_base64_text(run[1:]) if run[0] in "/_-+" else None)
+
+
+def _base64_text(run: str) -> str | None:
     compact = "".join(run.split()).rstrip("=").translate(str.maketrans("-_", "+/"))
     if len(compact) % 4 == 1:
         compact = compact[:-1]
@@ -122,11 +127,11 @@ def _entities(run: str) -> str | None:
 _DECODERS: tuple[tuple[str, re.Pattern[str], Callable[[str], str | None]], ...] = (
     (
         "base64",
-        re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{12,}+(?:\n[A-Za-z0-9+/_-]{12,}+)*+={0,2}"),
+        re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{12,}+(?:\r?\n[ \t]*+[A-Za-z0-9+/_-]{12,}+)*+={0,2}"),
         _base64,
     ),
     ("base32", re.compile(r"(?<![A-Za-z0-9])[A-Z2-7]{16,}+={0,6}"), _base32),
-    ("hex", re.compile(r"(?<![0-9A-Za-z])(?:(?:\\x|0x)?[0-9a-fA-F]{2}[ ,:]?){8,}+"), _hex),
+    ("hex", re.compile(r"(?<![0-9A-Za-z])(?:(?:\\x|0x)?[0-9a-fA-F]{2}(?:, |[ ,:\n-])?){8,}+"), _hex),
     ("binary", re.compile(r"(?<![01])(?:[01]{8} ?){3,}+"), _binary),
     ("morse", re.compile(r"(?<![.\-])(?:[.\-]{1,6}[ \t]{1,4}(?:/[ \t])?){9,}+[.\-]{1,6}"), _morse),
     ("percent", re.compile(r"(?:%[0-9A-Fa-f]{2}[\w.~+-]*+){3,}+"), _percent),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 
@@ -13,6 +14,9 @@ _DRAWN_ALIKE = (
     "аеорсухікјѕԁһԛԝӏьзгпитвнмѵүӕ"  # Cyrillic
     "αβγεικνορτυχωζηϲϳ"  # Greek
     "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ"  # small capitals
+    "ǝɐɔƃɥɯɹʇʌʎ"  # turned
+    "օոսհցքյ"  # Armenian
+    "ꭵꮪꭼꭺꮃꮇꮋꮲꮯꮮꮶꮓꮩꭻꮐꭹꮎꮢꭰꭱꮖ"  # Cherokee
     "ıɡɑɩʋℓ"  # noqa: RUF001
     "‘’‛′`´“”„″–—−‐‑‒…"  # noqa: RUF001
 )
@@ -20,13 +24,20 @@ _LATIN_FOR_THEM = (
     "a e o p c y x i k j s d h q w l b 3 r n u t b h m v y ae "
     "a b y e i k v o p t u x w z n c j "
     "a b c d e f g h i j k l m n o p r s t u v w y z "
+    "e a c g h m r t v y "
+    "o n u h g p j "
+    "i s e a w m h p c l k z v j g y o r d e i "
     "i g a i v l "
     "' ' ' ' ' ' \" \" \" \" - - - - - - ..."
 )
 _LOOKALIKES = dict(zip(_DRAWN_ALIKE, _LATIN_FOR_THEM.split(), strict=True))
 _LIGATURES = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ł": "l", "þ": "th"}
 # Squared, circled and regional letters that have no compatibility decomposition: first code point -> "a".
-_LETTER_RUNS = (0x1F150, 0x1F170, 0x1F1E6)
+_LETTER_RUNS = (0x249C, 0x1F150, 0x1F170, 0x1F1E6)
+# Letters and marks by their category, and blank by their drawing.
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
+_BLANK = "\u2800"
+_WITH_MARK = re.compile(r"LATIN SMALL LETTER ([A-Z]) WITH ")
 
 
 @lru_cache(maxsize=8192)
@@ -38,6 +49,10 @@ def fold_character(character: str) -> str:
     if character.isascii():
         return character.lower()
     code = ord(character)
+    if character in _FILLERS:
+        return ""
+    if character == _BLANK:
+        return " "
     for first in _LETTER_RUNS:
         if first <= code < first + 26:
             return chr(ord("a") + code - first)
@@ -47,6 +62,16 @@ def fold_character(character: str) -> str:
     return "".join(_fold_part(part) for part in parts)
 
 
+@lru_cache(maxsize=8192)
+def plain_character(character: str) -> str:
+    """Return a character in its compatibility form, its case kept; invisible ones give ""."""
+    if character.isascii():
+        return character
+    if character in _FILLERS or unicodedata.category(character) == "Cf":
+        return ""
+    return unicodedata.normalize("NFKC", character)
+
+
 def _fold_part(part: str) -> str:
     if part in _LOOKALIKES:
         return _LOOKALIKES[part]
@@ -54,4 +79,5 @@ def _fold_part(part: str) -> str:
         return _LIGATURES[part]
     if unicodedata.category(part) in ("Cf", "Mn", "Me", "Cc"):
         return "" if part not in "\n\t" else part
-    return part.lower()
+    marked = _WITH_MARK.match(unicodedata.name(part, "")) if not part.isascii() else None
+    return marked[1].lower() if marked else part.lower()

@@ -7,15 +7,16 @@ is dangerous. Work is linear in the text's length: a fixed number of readings, e
 from __future__ import annotations
 
 import codecs
+import html
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agentkit.shields.decodings import decode_runs
-from agentkit.shields.glyphs import TAG_BLOCK, fold_character
+from agentkit.shields.glyphs import TAG_BLOCK, fold_character, plain_character
 
 Offsets = NDArray[np.int64]
 
@@ -37,8 +38,20 @@ _SEGMENT_WORDS = (
 _SEGMENT = re.compile("|".join(sorted(_SEGMENT_WORDS.split(), key=len, reverse=True)))
 
 _SPACED_LETTERS = re.compile(r"(?<![a-z0-9])[a-z](?:[ \t._*|/,+~\-]{1,3}[a-z](?![a-z0-9])){3,}")
+# Words with nothing between them but letters or underscores, long enough to be a sentence.
+_SOLID_WORDS = re.compile(r"(?<![a-z0-9_])[a-z_]{20,200}(?![a-z0-9_])")
+_FEWEST_SOLID_WORDS = 4
+_NO_LETTER = re.compile(r"[^a-z]+")
+_LETTERS_ONLY_CHARACTERS = 2_000
+_WORD = re.compile(r"[a-z]{5,14}")
+_MISSPELT_WORDS = "ignore previous instruction instructions disregard system prompt override reveal"
+_ESCAPED_SPACE = re.compile(r"\\[nrt]")
+_ESCAPED_CHARACTER = re.compile(
+    r"&#\d{1,7};?|&#x[0-9a-f]{1,6};?|\\u\{[0-9a-f]{1,6}\}|\\u[0-9a-f]{4}|\\x[0-9a-f]{2}|%[0-9a-f]{2}"
+)
+_MARKUP = re.compile(r"<!--.{0,200}?-->|</?[a-z][^<>]{0,100}>", re.DOTALL)
 _WIDE_GAP = re.compile(r"[ \t]{2,3}")
-_LEET = str.maketrans("0134578@$", "oieastbas")
+_LEET = str.maketrans("0134578@$!|", "oieastbasii")
 
 _ZERO_WIDTH = re.compile("[\u00ad\u180e\u200b\u200c\u2060-\u2064\ufeff]|[A-Za-z]\u200d|\u200d[A-Za-z]")
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -83,7 +96,7 @@ def views(text: str) -> tuple[View, ...]:
     """
     raw = View(text=text)
     readings = [raw]
-    for source in (raw, *_decoded(raw), *_unhidden(raw)):
+    for source in (raw, *_decoded(raw), *_decoded_visible(raw), *_unhidden(raw)):
         folded = _fold(source)
         readings.append(folded)
         readings.extend(_guesses(folded))
@@ -101,7 +114,19 @@ def _decoded(raw: View) -> Iterator[View]:
         yield source
 
 
+def _decoded_visible(raw: View) -> Iterator[View]:
+    """Decode what is encoded once invisible characters and other widths are out of the way."""
+    if raw.text.isascii():
+        return
+    visible = _mapped(raw, {character: plain_character(character) for character in set(raw.text)})
+    if visible.text != raw.text:
+        yield from _decoded(visible)
+
+
 def _unhidden(raw: View) -> Iterator[View]:
+    if _ESCAPED_SPACE.search(raw.text):
+        # What is in JSON has its line ends as letters: they are no part of the next word, and no disguise.
+        yield _replace(raw, ((m.start(), m.end(), "\n") for m in _ESCAPED_SPACE.finditer(raw.text)), ())
     if _TAGS.search(raw.text):
         tags = ((m.start(), m.end(), _from_tags(m[0])) for m in _TAGS.finditer(raw.text))
         yield _replace(raw, tags, ("tags",))
@@ -127,21 +152,31 @@ def _fold(view: View) -> View:
     transforms = view.transforms + tuple(
         name for name, pattern in _DISGUISES if name not in view.transforms and pattern.search(view.text)
     )
-    folded = {character: fold_character(character) for character in set(view.text)}
-    text = "".join(map(folded.__getitem__, view.text))
-    if all(len(value) == 1 for value in folded.values()):
-        return View(text=text, transforms=transforms, starts=view.starts, ends=view.ends)
-    lengths = np.fromiter((len(folded[character]) for character in view.text), np.int64, len(view.text))
-    index = np.repeat(np.arange(len(view.text)), lengths)
-    starts, ends = _pick(view, index)
-    return View(text=text, transforms=transforms, starts=starts, ends=ends)
+    mapped = _mapped(view, {character: fold_character(character) for character in set(view.text)})
+    return View(text=mapped.text, transforms=transforms, starts=mapped.starts, ends=mapped.ends)
+
+
+def _mapped(view: View, mapping: Mapping[str, str]) -> View:
+    text = "".join(map(mapping.__getitem__, view.text))
+    if all(len(value) == 1 for value in mapping.values()):
+        return View(text=text, transforms=view.transforms, starts=view.starts, ends=view.ends)
+    lengths = np.fromiter((len(mapping[character]) for character in view.text), np.int64, len(view.text))
+    starts, ends = _pick(view, np.repeat(np.arange(len(view.text)), lengths))
+    return View(text=text, transforms=view.transforms, starts=starts, ends=ends)
 
 
 def _guesses(folded: View) -> Iterator[View]:
     if _SPACED_LETTERS.search(folded.text):
         joined = ((m.start(), m.end(), _join(m[0])) for m in _SPACED_LETTERS.finditer(folded.text))
         yield _replace(folded, joined, ("spaced",))
+    solid = [(m.start(), m.end(), words) for m in _SOLID_WORDS.finditer(folded.text) if (words := _cut(m[0]))]
+    if solid:
+        yield _replace(folded, solid, ("unspaced",))
     plain = _telltales(folded.text)
+    for name, edits in _cleared(folded.text):
+        view = _replace(folded, edits, (name,))
+        if _telltales(view.text) > plain:
+            yield view
     rereadings: tuple[tuple[str, Callable[[str], str]], ...] = (
         ("leet", lambda text: text.translate(_LEET)),
         ("rot13", lambda text: codecs.encode(text, "rot13")),
@@ -153,6 +188,55 @@ def _guesses(folded: View) -> Iterator[View]:
     backwards = folded.text[::-1]
     if _telltales(backwards) > plain:
         yield _reversed(folded, backwards)
+
+
+def _cleared(text: str) -> Iterator[tuple[str, list[tuple[int, int, str]]]]:
+    """Yield edits that take away what may stand inside of words: escapes, markup, or all that is no letter."""
+    escapes = [(m.start(), m.end(), _unescaped(m[0])) for m in _ESCAPED_CHARACTER.finditer(text)]
+    if escapes:
+        yield "escapes", escapes
+    misspelt = [(m.start(), m.end(), _MISSPELT[m[0]]) for m in _WORD.finditer(text) if m[0] in _MISSPELT]
+    if misspelt:
+        yield "misspelt", misspelt
+    markup = [(m.start(), m.end(), "") for m in _MARKUP.finditer(text)]
+    if markup:
+        yield "markup", markup
+    if len(text) <= _LETTERS_ONLY_CHARACTERS:
+        # Letters alone, cut into words again; every word keeps its place.
+        marks = [(m.start(), m.end(), "") for m in _NO_LETTER.finditer(text)]
+        letters = _NO_LETTER.sub("", text)
+        if marks and _telltales(letters) > _telltales(text):
+            yield "unspaced", [(0, len(text), _SEGMENT.sub(lambda match: f" {match[0]} ", letters).strip())]
+
+
+def _misspellings(word: str) -> Iterator[str]:
+    """Yield the word with one letter left out, or two neighbours the other way round."""
+    for i in range(len(word)):
+        yield word[:i] + word[i + 1 :]
+        yield word[:i] + word[i + 1 : i + 2] + word[i] + word[i + 2 :]
+
+
+_MISSPELT = {
+    wrong: word
+    for word in _MISSPELT_WORDS.split()
+    for wrong in _misspellings(word)
+    if wrong not in _MISSPELT_WORDS.split() and len(wrong) >= 5
+}
+
+
+def _unescaped(run: str) -> str:
+    if run.startswith("&"):
+        return html.unescape(run).lower()
+    code = int(run.strip("\\ux%{}"), 16)
+    return chr(code).lower() if code < 0x110000 else ""
+
+
+def _cut(run: str) -> str | None:
+    """Return a run of letters and underscores as words, if all of it is words that are looked for."""
+    words = _SEGMENT.findall(run)
+    if len(words) < _FEWEST_SOLID_WORDS or len("".join(words)) != len(run.replace("_", "")):
+        return None
+    return " ".join(words)
 
 
 def _telltales(text: str) -> int:

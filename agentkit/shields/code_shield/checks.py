@@ -7,7 +7,14 @@ import re
 from collections.abc import Callable, Iterator
 
 from agentkit.shields.code_shield.conditions import first_argument, is_value, keyword
-from agentkit.shields.code_shield.scope import Scope, constant_text, dotted_name, is_constant, written_name
+from agentkit.shields.code_shield.scope import (
+    Scope,
+    constant_text,
+    dotted_name,
+    is_constant,
+    written_name,
+    written_values,
+)
 from agentkit.shields.code_shield.sql import built_head, check_sql, check_sql_text
 
 Check = Callable[[ast.AST, Scope], Iterator[str]]
@@ -247,14 +254,10 @@ def check_reverse_shell(node: ast.AST, scope: Scope) -> Iterator[str]:
 def check_dynamic_attribute(node: ast.AST, scope: Scope) -> Iterator[str]:
     """`getattr(os, name)(...)`: which function runs is not in the code."""
     match node:
-        case ast.Call(func=ast.Call(func=getter, args=[module, name, *_])):
-            known = constant_text(name, scope) is not None
-            if (
-                dotted_name(getter, scope) == "getattr"
-                and dotted_name(module, scope) in _DANGEROUS_MODULES
-                and not known
-            ):
-                yield "dynamic-attribute"
+        case ast.Call(func=ast.Call() | ast.Name() as func) if any(
+            _is_unknown_member(value, scope) for value in written_values(func, scope)
+        ):
+            yield "dynamic-attribute"
         case ast.Call(func=ast.Attribute(value=ast.Call(func=importer, args=[module, *_]), attr=attribute)):
             imports = ("__import__", "importlib.import_module")
             if (
@@ -263,6 +266,17 @@ def check_dynamic_attribute(node: ast.AST, scope: Scope) -> Iterator[str]:
                 and attribute in _RISKY_METHODS
             ):
                 yield "dynamic-attribute"
+
+
+def _is_unknown_member(node: ast.expr, scope: Scope) -> bool:
+    match node:
+        case ast.Call(func=getter, args=[module, name, *_]):
+            return (
+                dotted_name(getter, scope) == "getattr"
+                and dotted_name(module, scope) in _DANGEROUS_MODULES
+                and constant_text(name, scope) is None
+            )
+    return False
 
 
 CHECKS: tuple[Check, ...] = (

@@ -5,7 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 
-from agentkit.shields.code_shield.scope import Scope, constant_text, dotted_name, is_constant
+from agentkit.shields.code_shield.scope import (
+    Scope,
+    constant_text,
+    dotted_name,
+    is_constant,
+    written_values,
+)
 
 Condition = Callable[[ast.Call, Scope], bool]
 
@@ -15,9 +21,37 @@ _SHELLS = ("sh", "bash", "zsh", "/bin/sh", "/bin/bash", "cmd", "cmd.exe", "power
 _WRITABLE_BY_ALL = 0o002
 
 
-def keyword(call: ast.Call, name: str) -> ast.expr | None:
-    """Return the value of a keyword argument."""
-    return next((item.value for item in call.keywords if item.arg == name), None)
+_FIRST_NAMES = ("args", "cmd", "command", "source", "object", "path", "string", "input")
+
+
+def keyword(call: ast.Call, name: str, scope: Scope | None = None) -> ast.expr | None:
+    """Return the value of a keyword argument; with a scope also of one in a `**` of a written dictionary."""
+    for item in call.keywords:
+        if item.arg == name:
+            return item.value
+        if item.arg is None and scope is not None:
+            for value in written_values(item.value, scope):
+                found = _entry(value, name)
+                if found is not None:
+                    return found
+    return None
+
+
+def _entry(node: ast.expr, name: str) -> ast.expr | None:
+    match node:
+        case ast.Dict(keys=keys, values=values):
+            pairs = zip(keys, values, strict=True)
+            return next(
+                (value for key, value in pairs if isinstance(key, ast.Constant) and key.value == name), None
+            )
+        case ast.Call(func=ast.Name(id="dict"), keywords=keywords):
+            return next((item.value for item in keywords if item.arg == name), None)
+    return None
+
+
+def _is_true(node: ast.expr | None) -> bool:
+    """Say whether an expression is written as a constant that counts as true."""
+    return isinstance(node, ast.Constant) and bool(node.value)
 
 
 def is_value(node: ast.expr | None, value: object) -> bool:
@@ -29,7 +63,8 @@ def first_argument(call: ast.Call) -> ast.expr | None:
     """Return the first argument, also where it is given by name."""
     if call.args:
         return call.args[0]
-    return call.keywords[0].value if call.keywords else None
+    named = next((value for name in _FIRST_NAMES if (value := keyword(call, name)) is not None), None)
+    return named or (call.keywords[0].value if call.keywords else None)
 
 
 def _dynamic_argument(call: ast.Call, scope: Scope) -> bool:
@@ -42,38 +77,39 @@ def _constant_argument(call: ast.Call, scope: Scope) -> bool:
     return argument is not None and is_constant(argument, scope)
 
 
-def _uses_shell(call: ast.Call) -> bool:
-    shell = keyword(call, "shell")
+def _uses_shell(call: ast.Call, scope: Scope) -> bool:
+    shell = keyword(call, "shell", scope)
     # `shell=flag` may be true; only a written falsehood is none.
     if shell is not None and not (isinstance(shell, ast.Constant) and not shell.value):
         return True
     # Positional: Popen(args, bufsize, executable, stdin, stdout, stderr, preexec_fn, close_fds, shell).
-    return len(call.args) > 8 and is_value(call.args[8], True)
+    return len(call.args) > 8 and _is_true(call.args[8])
 
 
 def _shell_script(call: ast.Call, scope: Scope) -> ast.expr | None:
     """Return the script of a `["sh", "-c", script]`."""
-    argument = first_argument(call)
-    if not isinstance(argument, ast.List | ast.Tuple) or len(argument.elts) < 3:
-        return None
-    program, option = (constant_text(part, scope) for part in argument.elts[:2])
-    return (
-        argument.elts[2] if program in _SHELLS and option in ("-c", "/c", "/C", "-Command", "-lc") else None
-    )
+    given = first_argument(call)
+    for argument in written_values(given, scope) if given is not None else ():
+        if not isinstance(argument, ast.List | ast.Tuple) or len(argument.elts) < 3:
+            continue
+        program, option = (constant_text(part, scope) for part in argument.elts[:2])
+        if program in _SHELLS and option in ("-c", "/c", "/C", "-Command", "-lc"):
+            return argument.elts[2]
+    return None
 
 
 def _shell_true_dynamic(call: ast.Call, scope: Scope) -> bool:
     script = _shell_script(call, scope)
     if script is not None:
         return not is_constant(script, scope)
-    return _uses_shell(call) and _dynamic_argument(call, scope)
+    return _uses_shell(call, scope) and _dynamic_argument(call, scope)
 
 
 def _shell_true_constant(call: ast.Call, scope: Scope) -> bool:
     script = _shell_script(call, scope)
     if script is not None:
         return is_constant(script, scope)
-    return _uses_shell(call) and not _dynamic_argument(call, scope)
+    return _uses_shell(call, scope) and not _dynamic_argument(call, scope)
 
 
 def _no_safe_loader(call: ast.Call, scope: Scope) -> bool:
@@ -87,7 +123,8 @@ def _not_weights_only(call: ast.Call, scope: Scope) -> bool:
 
 
 def _allow_pickle(call: ast.Call, scope: Scope) -> bool:
-    return is_value(keyword(call, "allow_pickle"), True)
+    allowed = keyword(call, "allow_pickle", scope) or (call.args[2] if len(call.args) > 2 else None)
+    return _is_true(allowed)
 
 
 def _for_security(call: ast.Call, scope: Scope) -> bool:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 from agentkit.shields.code_shield.checks import CHECKS
 from agentkit.shields.code_shield.conditions import CONDITIONS
 from agentkit.shields.code_shield.lexer import LogicalLine
 from agentkit.shields.code_shield.rules import Issue, Rule, Severity, load_rules
-from agentkit.shields.code_shield.scope import Scope, bind_imports, dotted_name
+from agentkit.shields.code_shield.scope import Scope, bind_imports, constant_text, dotted_names
 from agentkit.shields.code_shield.source import parse_source
 
 _SHELL_WORD = re.compile(r"\bshell\s*=\s*True\b")
+_TEXT_RUNNERS = frozenset({"eval", "exec", "compile"})
+_DEEPEST_TEXT = 3
+# What is given to these is looked at, not called.
+_ASKING = frozenset(
+    {"isinstance", "issubclass", "hasattr", "getattr", "callable", "id", "type", "repr", "print"}
+)
 _ALWAYS_WHEN_UNPARSED = (None, "dynamic_argument", "no_safe_loader", "for_security")
 
 
@@ -34,7 +42,7 @@ def scan_python(code: str) -> list[Issue]:
     return sorted(found, key=lambda issue: (issue.line, -issue.severity.rank, issue.rule))
 
 
-def _issues_in(statements: list[ast.stmt]) -> Iterator[Issue]:
+def _issues_in(statements: list[ast.stmt], depth: int = 0) -> Iterator[Issue]:
     book = load_rules()
     module = Scope()
     bind_imports((node for statement in statements for node in ast.walk(statement)), module)
@@ -42,29 +50,69 @@ def _issues_in(statements: list[ast.stmt]) -> Iterator[Issue]:
         line = getattr(node, "lineno", 0)
         if isinstance(node, ast.Call):
             yield from (book.issue(name, line) for name in _broken_call_rules(node, scope))
+            yield from _issues_in_text(node, scope, depth)
+        yield from (book.issue(name, line) for name in _handed_over(node, scope))
         for check in CHECKS:
             yield from (book.issue(name, line) for name in check(node, scope))
+
+
+def _issues_in_text(call: ast.Call, scope: Scope, depth: int) -> Iterator[Issue]:
+    """Judge the constant text that is executed as Python, at the line where it is executed."""
+    if depth >= _DEEPEST_TEXT or not call.args or not _TEXT_RUNNERS & set(dotted_names(call.func, scope)):
+        return
+    text = constant_text(call.args[0], scope)
+    for issue in _issues_in(parse_source(text).statements, depth + 1) if text else ():
+        yield replace(issue, line=call.lineno)
+
+
+def _handed_over(node: ast.AST, scope: Scope) -> Iterator[str]:
+    """Yield the rules about functions that others will call: `map(eval, texts)`, or as a decorator."""
+    match node:
+        case ast.Call(func=func, args=args, keywords=keywords):
+            if _ASKING & set(dotted_names(func, scope)):
+                return
+            given = [*args, *(item.value for item in keywords)]
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            given = node.decorator_list
+        case _:
+            return
+    by_call = load_rules().by_call
+    for value in given:
+        if isinstance(value, ast.Name) and not scope.knows(value.id):
+            continue
+        for rule in (rule for name in dotted_names(value, scope) for rule in by_call.get(name, ())):
+            if rule.severity is Severity.ERROR and rule.when in (None, "dynamic_argument"):
+                yield rule.name
 
 
 def _walk(statements: list[ast.stmt], module: Scope) -> Iterator[tuple[ast.AST, Scope]]:
     """Yield every node with its scope, in the order of the code, binding names on the way. Needs no recursion."""
     pending: list[tuple[ast.AST, Scope]] = [(statement, module) for statement in reversed(statements)]
-    while pending:
-        node, scope = pending.pop()
+    # What is in a function runs when everything around it has been bound.
+    later: deque[tuple[ast.AST, Scope]] = deque()
+    while pending or later:
+        node, scope = pending.pop() if pending else later.popleft()
         yield node, scope
         _bind(node, scope)
         inner = _inner_scope(node, scope)
-        pending += ((child, inner) for child in reversed(list(ast.iter_child_nodes(node))))
+        children = [(child, inner) for child in _in_order(node)]
+        if inner is scope or isinstance(node, ast.ClassDef):
+            pending += reversed(children)
+        else:
+            later += children
+
+
+def _in_order(node: ast.AST) -> list[ast.AST]:
+    """Return what is in a node as it runs: a comprehension binds its names before it uses them."""
+    children = list(ast.iter_child_nodes(node))
+    return sorted(children, key=lambda child: not isinstance(child, ast.comprehension))
 
 
 def _bind(node: ast.AST, scope: Scope) -> None:
     match node:
         case ast.Assign(targets=targets, value=value):
             for target in targets:
-                if isinstance(target, ast.Name):
-                    scope.assign(target.id, value)
-                else:
-                    _shadow_all(target, scope)
+                _assign_to(target, value, scope)
         case (
             ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
             | ast.NamedExpr(target=ast.Name(id=name), value=value)
@@ -72,9 +120,29 @@ def _bind(node: ast.AST, scope: Scope) -> None:
             scope.assign(name, value)
         case ast.AugAssign(target=ast.Name(id=name) as target, op=op, value=value):
             scope.assign(name, ast.BinOp(left=target, op=op, right=value))
-        case ast.For(target=target) | ast.AsyncFor(target=target) | ast.comprehension(target=target):
+        case (
+            ast.For(target=target, iter=source)
+            | ast.AsyncFor(target=target, iter=source)
+            | ast.comprehension(target=target, iter=source)
+        ):
             _shadow_all(target, scope)
+            for part in source.elts if isinstance(source, ast.List | ast.Tuple | ast.Set) else ():
+                _assign_to(target, part, scope)
         case ast.withitem(optional_vars=ast.expr() as target):
+            _shadow_all(target, scope)
+
+
+def _assign_to(target: ast.expr, value: ast.expr, scope: Scope) -> None:
+    match target, value:
+        case ast.Name(id=name), _:
+            scope.assign(name, value)
+        case (
+            (ast.Tuple(elts=targets) | ast.List(elts=targets)),
+            (ast.Tuple(elts=values) | ast.List(elts=values)),
+        ) if len(targets) == len(values):
+            for one, its_value in zip(targets, values, strict=True):
+                _assign_to(one, its_value, scope)
+        case _:
             _shadow_all(target, scope)
 
 
@@ -101,15 +169,24 @@ def _inner_scope(node: ast.AST, scope: Scope) -> Scope:
     for argument in everything:
         if argument is not None:
             inner.shadow(argument.arg)
+    for argument, default in _defaults(arguments):
+        for name in dotted_names(default, scope):
+            inner.refer(argument.arg, name)
     return inner
 
 
+def _defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr]]:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    yield from zip(positional[len(positional) - len(arguments.defaults) :], arguments.defaults, strict=True)
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        if default is not None:
+            yield argument, default
+
+
 def _broken_call_rules(call: ast.Call, scope: Scope) -> Iterator[str]:
-    name = dotted_name(call.func, scope)
-    if name is None:
-        return
     by_call = load_rules().by_call
-    spellings = [name, *(f"{module}.{name}" for module in scope.stars())]
+    names = dotted_names(call.func, scope)
+    spellings = [*names, *(f"{module}.{name}" for module in scope.stars() for name in names)]
     for rule in (rule for spelling in spellings for rule in by_call.get(spelling, ())):
         if rule.when is None or CONDITIONS[rule.when](call, scope):
             yield rule.name

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 # Names lead to values that lead to names: each step may double the work.
 _DEEPEST = 16
 _LONGEST_TEXT = 10_000
+_MOST_NAMES = 8
 _BUILTIN_HOMES = ("builtins.", "__builtin__.", "__builtins__.")
 # What fragments call things whose import they leave out.
 _CUSTOMARY = {
@@ -40,14 +43,18 @@ _CUSTOMARY = {
     "rmtree": "shutil.rmtree",
     "mark_safe": "django.utils.safestring.mark_safe",
 }
+_LEAKED_MODULE = re.compile(r"\w[\w.]*\.((?:os|sys|builtins)\.\w)")
 _SAME_MODULE = {"posix": "os", "nt": "os", "cPickle": "pickle", "_pickle": "pickle"}
 
 
 @dataclass(slots=True)
 class Binding:
-    """What a name is bound to in one scope: a dotted name, or the expressions that were assigned; or unknown."""
+    """What a name may be bound to in one scope: dotted names, the newest first, and the expressions that were assigned.
 
-    dotted: str | None = None
+    `unknown` says that it may be something else too.
+    """
+
+    dotted: tuple[str, ...] = ()
     values: list[ast.expr] = field(default_factory=list)
     unknown: bool = False
 
@@ -69,19 +76,34 @@ class Scope:
             scope = scope.parent
         return None
 
+    def knows(self, name: str) -> bool:
+        """Say whether a name is bound in the code, or is a built-in one."""
+        return self.find(name) is not None or hasattr(builtins, name)
+
     def stars(self) -> list[str]:
         """Return the modules of which everything was imported."""
         return self.star_imports if self.parent is None else self.parent.stars()
 
     def shadow(self, name: str) -> None:
-        """Bind a name to something unknown, such as an argument."""
-        self.names[name] = Binding(unknown=True)
+        """Bind a name to something unknown, such as an argument. What it was before stays a possibility."""
+        self._binding(name).unknown = True
 
     def assign(self, name: str, value: ast.expr) -> None:
         """Bind a name to a value. What it was before stays a possibility, as the code may branch."""
-        binding = self.names.setdefault(name, Binding())
-        binding.dotted = dotted_name(value, self)
+        found = dotted_names(value, self)
+        binding = self._binding(name)
+        binding.dotted = _distinct((*found, *binding.dotted))
         binding.values = [*binding.values[-7:], value]
+
+    def refer(self, name: str, dotted: str) -> None:
+        """Bind a name to what an import brings. What it was before stays a possibility."""
+        binding = self._binding(name)
+        binding.dotted = _distinct((dotted, *binding.dotted))
+
+    def _binding(self, name: str) -> Binding:
+        # A module's name is the built-in one until it is assigned, which may be never.
+        is_built_in = self.parent is None and hasattr(builtins, name)
+        return self.names.setdefault(name, Binding(dotted=(name,) if is_built_in else ()))
 
 
 def bind_imports(nodes: Iterable[ast.AST], scope: Scope) -> None:
@@ -90,56 +112,94 @@ def bind_imports(nodes: Iterable[ast.AST], scope: Scope) -> None:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 name = alias.asname or alias.name.partition(".")[0]
-                scope.names[name] = Binding(dotted=alias.name if alias.asname else name)
+                scope.refer(name, alias.name if alias.asname else name)
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
             for alias in node.names:
                 if alias.name == "*":
                     scope.star_imports.append(module)
                 else:
-                    scope.names[alias.asname or alias.name] = Binding(
-                        dotted=f"{module}.{alias.name}".lstrip(".")
-                    )
+                    scope.refer(alias.asname or alias.name, f"{module}.{alias.name}".lstrip("."))
 
 
 def dotted_name(node: ast.expr, scope: Scope, depth: int = 0) -> str | None:
-    """Return the dotted name that an expression stands for, or None. A name bound nowhere stands for itself."""
+    """Return the dotted name that an expression most likely stands for, or None."""
+    return next(iter(dotted_names(node, scope, depth)), None)
+
+
+def dotted_names(node: ast.expr, scope: Scope, depth: int = 0) -> tuple[str, ...]:
+    """Return the dotted names that an expression may stand for. A name bound nowhere stands for itself."""
     if depth > _DEEPEST:
-        return None
-    name: str | None = None
+        return ()
+    names: Iterable[str | None] = ()
     match node:
         case ast.Name():
-            name = _plain_name(node.id, scope)
+            names = _plain_names(node.id, scope)
         case ast.Attribute(value=value, attr=attr):
-            name = _member(dotted_name(value, scope, depth + 1), attr)
-        case ast.Call(func=func, args=args):
-            name = _called(dotted_name(func, scope, depth + 1), args, scope, depth)
+            names = [_member(base, attr) for base in dotted_names(value, scope, depth + 1)]
+        case ast.Call(func=func, args=args, keywords=keywords):
+            given = [*args, *(keyword.value for keyword in keywords)]
+            found = dotted_names(func, scope, depth + 1)
+            names = [_called(function, given, scope, depth) for function in found]
         case ast.Subscript(value=value, slice=key):
-            name = _item(dotted_name(value, scope, depth + 1), constant_text(key, scope, depth + 1))
+            text = constant_text(key, scope, depth + 1)
+            names = [_item(base, text) for base in dotted_names(value, scope, depth + 1)]
+            names += [
+                name for part in _elements(value, scope) for name in dotted_names(part, scope, depth + 1)
+            ]
         case ast.NamedExpr(value=value):
-            name = dotted_name(value, scope, depth + 1)
-    return canonical(name) if name else None
+            names = dotted_names(value, scope, depth + 1)
+        case ast.IfExp(body=first, orelse=second):
+            names = dotted_names(first, scope, depth + 1) + dotted_names(second, scope, depth + 1)
+        case ast.BoolOp(values=values):
+            names = [name for value in values for name in dotted_names(value, scope, depth + 1)]
+    return _distinct(canonical(name) for name in names if name)
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))[:_MOST_NAMES]
+
+
+def written_values(node: ast.expr, scope: Scope) -> list[ast.expr]:
+    """Return the expressions that a name was assigned, or the expression itself."""
+    if isinstance(node, ast.Name):
+        binding = scope.find(node.id)
+        return binding.values if binding else []
+    return [node]
+
+
+def _elements(node: ast.expr, scope: Scope) -> list[ast.expr]:
+    """Return what is in a list, tuple or dictionary that is written in the code."""
+    found: list[ast.expr] = []
+    for value in written_values(node, scope):
+        match value:
+            case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Dict(values=parts):
+                found += parts
+            case ast.Call(func=ast.Name(id="dict"), keywords=keywords):
+                found += [keyword.value for keyword in keywords]
+    return found[:_MOST_NAMES]
 
 
 def canonical(name: str) -> str:
     """Return the usual spelling of a dotted name."""
     for home in _BUILTIN_HOMES:
         name = name.removeprefix(home)
+    # Modules are also reached through the modules that import them: `shutil.os.system`.
+    if module := _LEAKED_MODULE.match(name):
+        name = name[module.start(1) :]
     first, dot, rest = name.partition(".")
     return _SAME_MODULE.get(first, first) + dot + rest
 
 
-def _plain_name(name: str, scope: Scope) -> str | None:
+def _plain_names(name: str, scope: Scope) -> tuple[str, ...]:
     binding = scope.find(name)
-    if binding is None:
-        return _CUSTOMARY.get(name, name)
-    return None if binding.unknown else binding.dotted
+    return (_CUSTOMARY.get(name, name),) if binding is None else binding.dotted
 
 
 def _member(base: str | None, attribute: str) -> str | None:
     if base is None:
         return None
-    return base if attribute == "__dict__" else f"{base}.{attribute}"
+    return base if attribute in ("__dict__", "__call__") else f"{base}.{attribute}"
 
 
 def _called(function: str | None, args: list[ast.expr], scope: Scope, depth: int) -> str | None:
@@ -148,6 +208,8 @@ def _called(function: str | None, args: list[ast.expr], scope: Scope, depth: int
         return _member(dotted_name(args[0], scope, depth + 1), attribute) if attribute else None
     if function in ("__import__", "importlib.import_module", "importlib.__import__") and args:
         return constant_text(args[0], scope, depth + 1)
+    if function is not None and args and function.endswith((".get", ".__getattribute__", ".__getitem__")):
+        return _item(function.rpartition(".")[0], constant_text(args[0], scope, depth + 1))
     if function == "vars" and args:
         return dotted_name(args[0], scope, depth + 1)
     return "builtins" if function in ("globals", "locals") else None
@@ -156,7 +218,7 @@ def _called(function: str | None, args: list[ast.expr], scope: Scope, depth: int
 def _item(base: str | None, key: str | None) -> str | None:
     if base is None or key is None:
         return None
-    if base == "sys.modules" or base == "builtins":
+    if base in ("sys.modules", "builtins", "__builtins__"):
         return key
     return f"{base}.{key}" if key.isidentifier() else None
 

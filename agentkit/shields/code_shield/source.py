@@ -47,13 +47,19 @@ def parse_source(text: str) -> ParsedSource:
     Raises:
         ShieldError: if so many lines are broken that parsing them one by one would take too long.
     """
-    text = _without_prompts(text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", " "))
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", " ")
     with _quiet():
-        for candidate in (text, textwrap.dedent(text.expandtabs(8))):
-            statements = _parse(candidate)
-            if statements is not None:
-                return ParsedSource(statements=statements, unparsed=[])
-        return _parse_by_statement(text)
+        whole = _parse_whole(text)
+        if whole is not None:
+            return whole
+        if not _PROMPT.search(text):
+            return _parse_by_statement(text)
+        # A prompt somewhere does not make the other lines output: they are judged too.
+        session, rest = _split_prompts(text)
+        parsed = _parse_whole(session) or _parse_by_statement(session)
+        return ParsedSource(
+            statements=parsed.statements + _statements(rest).statements, unparsed=parsed.unparsed
+        )
 
 
 def parse_program(text: str) -> list[ast.stmt] | None:
@@ -73,12 +79,20 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _without_prompts(text: str) -> str:
-    """Return the code of an interactive session, its output blanked out; other text as it is."""
-    if not _PROMPT.search(text):
-        return text
-    lines = (_PROMPT_LINE.match(line) for line in text.split("\n"))
-    return "\n".join(match[1] if match else "" for match in lines)
+def _split_prompts(text: str) -> tuple[str, str]:
+    """Return the lines with a prompt, without it, and the other lines; what is left out is blank."""
+    lines = text.split("\n")
+    matches = [_PROMPT_LINE.match(line) for line in lines]
+    session = "\n".join(match[1] if match else "" for match in matches)
+    return session, "\n".join("" if match else line for line, match in zip(lines, matches, strict=True))
+
+
+def _parse_whole(text: str) -> ParsedSource | None:
+    for candidate in (text, textwrap.dedent(text.expandtabs(8))):
+        statements = _parse(candidate)
+        if statements is not None:
+            return ParsedSource(statements=statements, unparsed=[])
+    return None
 
 
 def _parse(text: str) -> list[ast.stmt] | None:
