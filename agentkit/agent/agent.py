@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -130,7 +131,15 @@ class Agent:
         return await session.run(text, **options)
 
     def run_sync(self, text: str, **options: Unpack[RunOptions]) -> RunResult:
-        """Run one turn from code that is not async."""
+        """Run one turn from code that is not async.
+
+        Raises:
+            ConfigurationError: if an event loop is running in this thread, as it is in a notebook.
+        """
+        if _in_event_loop():
+            raise ConfigurationError(
+                "run_sync cannot be called from async code; use `await agent.run(...)` there"
+            )
         return anyio.run(lambda: self.run(text, **options))
 
     def _open_store(self, store: Store | str | None) -> Store:
@@ -157,6 +166,14 @@ class Agent:
             )
             self._closing = closing.pop_all()
         return runtime
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _as_policy(policy: Policy | str | Path | None) -> Policy:

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agentkit import Agent, RunStatus, SessionBusyError, StoreError, tool
+from agentkit import Agent, ConfigurationError, RunStatus, SessionBusyError, StoreError, tool
 from agentkit.memory import MemoryStore
 from agentkit.messages import Role
 from agentkit.testing import ScriptedEngine, byte_tokenizer
@@ -138,6 +138,12 @@ async def test_cancellation_from_outside_keeps_what_ran_and_drops_the_rest(secon
         kept = [message.role for message in session.messages]
     assert (Role.TOOL in kept) == bool(runs)
     assert [entry.message.role for entry in stored.entries] == kept if stored else kept in ([], [Role.SYSTEM])
+
+
+async def test_run_sync_in_async_code_says_what_to_do():
+    agent, _ = scripted("One.")
+    with pytest.raises(ConfigurationError, match=r"use `await agent\.run"):
+        agent.run_sync("Count")
 
 
 def test_run_sync_works_again_and_again():
