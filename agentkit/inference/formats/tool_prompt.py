@@ -35,7 +35,7 @@ EXAMPLES: tuple[Message, ...] = (
     *_example_call("get_time", {"location": "Rome, Italy"}, result="14:05", answer="It is 14:05 in Rome."),
 )
 """A conversation shown before the real one. A small model that was never trained on calls decides by it
-whether to call or to answer: without it SmolLM2-135M answers questions about the weather by guessing."""
+whether to call or to answer: without it SmolLM2-135M guesses the weather more often than it asks."""
 
 
 def system_text(instructions: str, tools: Sequence[ToolSpec]) -> str:
