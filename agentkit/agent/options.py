@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Literal, TypedDict, get_args
 
 from pydantic import BaseModel
 
 from agentkit.agent.limits import Limits
 from agentkit.errors import ConfigurationError
+from agentkit.nearest import nearest
 
 _Choice = Literal["auto", "required", "none"]
 
@@ -35,8 +35,8 @@ def check_options(options: RunOptions) -> RunOptions:
     known = list(RunOptions.__annotations__)
     for name in options:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; there are {', '.join(known)}"
+            near = nearest(name, known)
+            hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(known)}"
             raise ConfigurationError(f"a run has no option {name!r}{hint}")
     output_type: object = options.get("output_type")
     is_model = isinstance(output_type, type) and issubclass(output_type, BaseModel)

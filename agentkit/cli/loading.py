@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import pkgutil
@@ -13,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from agentkit.errors import AgentKitError, ConfigurationError
+from agentkit.nearest import nearest
 
 if TYPE_CHECKING:
     from agentkit.shields.policy import Policy
@@ -70,11 +70,6 @@ def check_file(path: Path, noun: str, *, suffixes: tuple[str, ...]) -> None:
     near = nearest(path.name, beside)
     hint = f"; did you mean {str(folder / near)!r}?" if near else ""
     raise ConfigurationError(f"there is no {noun} {path}{hint}")
-
-
-def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """Return the valid name that a mistyped one was meant to be, if one is near."""
-    return next(iter(difflib.get_close_matches(name, list(valid), n=1)), None)
 
 
 def _load_tool(reference: str) -> Tool:

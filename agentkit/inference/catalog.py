@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from agentkit.errors import ModelLoadError
+from agentkit.nearest import nearest
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 # The package that carries the embedded model as a GGUF file, and the extra that installs it.
@@ -181,9 +181,9 @@ def _looks_like_path(reference: str) -> bool:
 
 def _unknown_name(reference: str) -> str:
     names = [entry.name for entry in _MODELS]
-    nearest = [name for name in names if reference and name.startswith(reference.lower())]
-    nearest = nearest or difflib.get_close_matches(reference.lower(), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+    begun = [name for name in names if reference and name.startswith(reference.lower())]
+    near = begun[0] if begun else nearest(reference.lower(), names, cutoff=0.5)
+    hint = f"; did you mean {near!r}?" if near else "."
     return (
         f"unknown model {reference!r}{hint} A model is a catalogue name (`agentkit models` lists them), "
         "a folder, a .gguf file or a hub id such as owner/name"

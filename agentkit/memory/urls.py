@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Final
 
 from agentkit.errors import ConfigurationError
 from agentkit.memory.in_process import MemoryStore
 from agentkit.memory.sqlite import SQLiteStore
 from agentkit.memory.store import Store
+from agentkit.nearest import nearest
 
 _FORMS: Final = "memory:// or sqlite:///relative.db or sqlite:////absolute/path.db"
 _SCHEMES: Final = ("memory", "sqlite")
@@ -62,5 +62,5 @@ def _sqlite(url: str, rest: str) -> SQLiteStore:
 
 
 def _nearest(scheme: str) -> str:
-    nearest = difflib.get_close_matches(scheme.lower(), _SCHEMES, n=1)
-    return f", did you mean {nearest[0]!r}?" if nearest else ""
+    near = nearest(scheme.lower(), _SCHEMES)
+    return f", did you mean {near!r}?" if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from agentkit.nearest import nearest
 
 Location: TypeAlias = tuple[str | int, ...]
 
@@ -41,9 +42,8 @@ class Problem:
 def with_nearest(sentence: str, name: str, valid: Iterable[str]) -> str:
     """Return the sentence with a hint: the nearest valid name, or all of them when none is near."""
     names = list(valid)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if near:
-        return f"{sentence}; did you mean {near[0]!r}?"
+    if near := nearest(name, names):
+        return f"{sentence}; did you mean {near!r}?"
     return f"{sentence}; valid: {', '.join(names)}" if names else f"{sentence}; none is valid here"
 
 

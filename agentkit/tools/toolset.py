@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from agentkit.errors import ToolDefinitionError, UnknownToolError
 from agentkit.messages import ToolSpec
+from agentkit.nearest import nearest
 from agentkit.tools.base import Tool
-from agentkit.tools.wording import listed, nearest, shown
+from agentkit.tools.wording import listed, shown
 
 
 class Toolset:

@@ -15,8 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from agentkit.errors import InvalidArgumentsError
 from agentkit.json_schema import as_object, branches_of, resolved, types_of
+from agentkit.nearest import nearest
 from agentkit.tools.coercion import coerced, unfit
-from agentkit.tools.wording import kind, listed, nearest, path, shown
+from agentkit.tools.wording import kind, listed, path, shown
 
 MAX_PROBLEMS = 8
 _MAX_MESSAGE_CHARS = 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 MAX_VALUE_CHARS = 40
@@ -56,9 +55,3 @@ def path(parts: Iterable[str | int]) -> str:
     for part in parts:
         text += f"[{part}]" if isinstance(part, int) else f".{part[:MAX_VALUE_CHARS]}"
     return text.removeprefix(".")
-
-
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the known name that was probably meant."""
-    matches = get_close_matches(name[:64], list(names), n=1)
-    return matches[0] if matches else None

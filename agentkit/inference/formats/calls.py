@@ -5,7 +5,6 @@ Text is data here: it is read by a strict JSON decoder and never evaluated.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from agentkit.inference.formats.base import IssueKind, ParsedCall, ParseIssue
+from agentkit.nearest import nearest
 
 CALL_KEYS = frozenset({"name", "parameters", "arguments", "type", "id"})
 CODE_TOOL = "code_interpreter"
@@ -214,11 +214,11 @@ def _offered(call: ParsedCall, known: Sequence[str] | None) -> Reading:
         return call
     shown = f" {call.name!r}" if _SAFE_NAME.fullmatch(call.name) else ""
     tools = f"the tools are: {', '.join(known)}" if known else "no tools are offered"
-    nearest = difflib.get_close_matches(call.name[:64], known, n=1)
+    near = nearest(call.name, known)
     return ParseIssue(
         kind=IssueKind.UNKNOWN_TOOL,
         message=f"there is no tool{shown}; {tools}",
-        hint=f"Did you mean {nearest[0]}?" if nearest else "Call one of the tools, or answer without a call.",
+        hint=f"Did you mean {near}?" if near else "Call one of the tools, or answer without a call.",
     )
 
 

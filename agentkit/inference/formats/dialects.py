@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ from agentkit.inference.formats.base import Format
 from agentkit.inference.formats.llama31 import REQUIRED_SPECIALS, Llama31Format
 from agentkit.inference.formats.template import TemplateFormat
 from agentkit.inference.tokenizer import Tokenizer
+from agentkit.nearest import nearest
 
 DIALECTS: tuple[str, ...] = (Llama31Format.name, TemplateFormat.name)
 
@@ -42,8 +42,8 @@ def check_dialect(name: str) -> str:
     """
     if name in DIALECTS:
         return name
-    nearest = difflib.get_close_matches(name, DIALECTS, n=1, cutoff=0.4)
-    suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    near = nearest(name, DIALECTS, cutoff=0.4)
+    suggestion = f"; did you mean {near!r}?" if near else ""
     raise ConfigurationError(f"no dialect {name!r}: there are {', '.join(DIALECTS)}{suggestion}")
 
 
