@@ -122,7 +122,7 @@ class Agent:
         return Session(
             self,
             f"session-{uuid4().hex[:12]}" if session_id is None else session_id,
-            self._store if store is None else open_store(store),
+            self._store if store is None else self._open_store(store),
         )
 
     async def run(self, text: str, **options: Unpack[RunOptions]) -> RunResult:

@@ -140,6 +140,18 @@ async def test_cancellation_from_outside_keeps_what_ran_and_drops_the_rest(secon
     assert [entry.message.role for entry in stored.entries] == kept if stored else kept in ([], [Role.SYSTEM])
 
 
+async def test_a_store_is_opened_once_for_each_url_and_closed_with_the_agent(tmp_path: Path):
+    url = f"sqlite:///{tmp_path}/agent.db"
+    agent, _ = scripted("One.", "Two.")
+    async with agent:
+        sessions = [agent.session(name, store=url) for name in ("t/1", "t/2")]
+        for session in sessions:
+            await session.run("Count")
+    assert sessions[0]._store is sessions[1]._store
+    with pytest.raises(StoreError, match="closed"):
+        await sessions[0].load()
+
+
 async def test_run_sync_in_async_code_says_what_to_do():
     agent, _ = scripted("One.")
     with pytest.raises(ConfigurationError, match=r"use `await agent\.run"):
