@@ -30,6 +30,12 @@ ATTR_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 
 METRIC_DECISIONS = "agentkit.shield.decisions"
 
+# OpenTelemetry's proxies: they find the application's providers, also when these are set later.
+_tracer = trace.get_tracer(_INSTRUMENTATION)
+_decisions = metrics.get_meter(_INSTRUMENTATION).create_counter(
+    METRIC_DECISIONS, description="Decisions by stage and action"
+)
+
 
 @contextmanager
 def span(name: str, **attributes: str | int | float | bool) -> Iterator[Span]:
@@ -37,8 +43,7 @@ def span(name: str, **attributes: str | int | float | bool) -> Iterator[Span]:
 
     An exception is recorded by its type alone: its message may hold content.
     """
-    tracer = trace.get_tracer(_INSTRUMENTATION)
-    with tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as opened:
+    with _tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as opened:
         opened.set_attributes(attributes)
         try:
             yield opened
@@ -49,7 +54,4 @@ def span(name: str, **attributes: str | int | float | bool) -> Iterator[Span]:
 
 def count_decision(stage: str, action: str) -> None:
     """Add one decision of the pipeline to the metric `agentkit.shield.decisions`."""
-    counter = metrics.get_meter(_INSTRUMENTATION).create_counter(
-        METRIC_DECISIONS, description="Decisions by stage and action"
-    )
-    counter.add(1, {ATTR_STAGE: stage, ATTR_ACTION: action})
+    _decisions.add(1, {ATTR_STAGE: stage, ATTR_ACTION: action})
