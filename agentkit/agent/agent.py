@@ -15,7 +15,7 @@ import anyio
 from agentkit.agent.limits import Limits
 from agentkit.agent.options import RunOptions
 from agentkit.agent.result import RunResult
-from agentkit.agent.runtime import Runtime, start_runtime
+from agentkit.agent.runtime import Runtime, Setup, start_runtime
 from agentkit.agent.session import Session
 from agentkit.errors import ConfigurationError
 from agentkit.inference.base import Engine, SamplingParams
@@ -64,18 +64,20 @@ class Agent:
     ) -> None:
         if isinstance(model, str) and not model:
             raise ConfigurationError("model must be a name, a path or an Engine, got an empty string")
-        self._model = str(model) if isinstance(model, Path) else model
-        self._instructions = instructions
-        self._toolset = Toolset(tools)
-        self._policy = _as_policy(policy)
-        self._limits = limits or Limits()
+        self._setup = Setup(
+            model=str(model) if isinstance(model, Path) else model,
+            instructions=instructions,
+            toolset=Toolset(tools),
+            policy=_as_policy(policy),
+            limits=limits or Limits(),
+            approver=approver,
+            escalate=escalate,
+            sampling=sampling or SamplingParams(),
+            shields=dict(shields or {}),
+        )
         self._opened: dict[str, Store] = {}
         self._store = self._open_store(store)
         self._keeps = store is not None
-        self._approver = approver
-        self._escalate = escalate
-        self._sampling = sampling or SamplingParams()
-        self._shields = dict(shields or {})
         self._runtime: Runtime | None = None
         self._closing = AsyncExitStack()
         self._starting: anyio.Lock | None = None
@@ -152,18 +154,7 @@ class Agent:
 
     async def _start(self) -> Runtime:
         async with AsyncExitStack() as closing:
-            runtime = await start_runtime(
-                model=self._model,
-                instructions=self._instructions,
-                toolset=self._toolset,
-                policy=self._policy,
-                limits=self._limits,
-                approver=self._approver,
-                escalate=self._escalate,
-                sampling=self._sampling,
-                shields=self._shields,
-                closing=closing,
-            )
+            runtime = await start_runtime(self._setup, closing)
             self._closing = closing.pop_all()
         return runtime
 

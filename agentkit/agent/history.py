@@ -183,15 +183,15 @@ def _same_ids(stored: SessionHeader, current: SessionHeader) -> bool:
 
 def _header(runtime: Runtime, *, date: str | None) -> SessionHeader:
     engine = runtime.engine
-    fingerprint = getattr(engine, "fingerprint", runtime.model_name)
+    fingerprint = getattr(engine, "fingerprint", runtime.setup.model_name)
     return SessionHeader(
-        model=runtime.model_name,
+        model=runtime.setup.model_name,
         model_fingerprint=str(fingerprint),
         tokenizer_fingerprint=engine.tokenizer.fingerprint,
         format=format_for(engine.tokenizer).name,
         instructions_digest=_digest(runtime.instructions.value),
         tools_digest=_digest(json.dumps([asdict(spec) for spec in runtime.tools.value], sort_keys=True)),
-        policy_digest=runtime.policy.digest,
+        policy_digest=runtime.setup.policy.digest,
         date=date or datetime.now(UTC).strftime("%d %b %Y"),
     )
 

@@ -26,20 +26,35 @@ from agentkit.tools.toolset import Toolset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
-    """The started parts of one agent."""
+class Setup:
+    """What an agent was told to be; nothing of it is loaded."""
 
-    model_name: str
+    model: str | Engine
+    instructions: str
+    toolset: Toolset
+    policy: Policy
+    limits: Limits
+    approver: Approver | None
+    escalate: Ask | None
+    sampling: SamplingParams
+    shields: Mapping[str, Shield]
+
+    @property
+    def model_name(self) -> str:
+        """The model's name for people: as it was given, or the engine's type."""
+        return self.model if isinstance(self.model, str) else type(self.model).__name__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """A setup, and the parts that were started for it. `tools` and `instructions` are cleared."""
+
+    setup: Setup
     engine: Engine
     pipeline: Pipeline
-    policy: Policy
-    toolset: Toolset
     tools: Cleared[tuple[ToolSpec, ...]]
     executor: Executor
     instructions: Cleared[str]
-    approver: Approver | None
-    limits: Limits
-    sampling: SamplingParams
 
 
 class EngineRoom:
@@ -66,43 +81,24 @@ class EngineRoom:
         return MeteredEngine(await self.engine(model))
 
 
-async def start_runtime(
-    *,
-    model: str | Engine,
-    instructions: str,
-    toolset: Toolset,
-    policy: Policy,
-    limits: Limits,
-    approver: Approver | None,
-    escalate: Ask | None,
-    sampling: SamplingParams,
-    shields: Mapping[str, Shield],
-    closing: AsyncExitStack,
-) -> Runtime:
-    """Load the model, start the shields and judge the tools' descriptions.
+async def start_runtime(setup: Setup, closing: AsyncExitStack) -> Runtime:
+    """Load the model, start the shields and judge the tools' descriptions; `closing` frees them.
 
     Raises:
         ModelLoadError, ConfigurationError: if a part cannot start.
         BlockedError: if a tool's description does not pass stage `tool_description`.
     """
     room = EngineRoom(closing)
-    pipeline = Pipeline(policy, engines=room.shield_engine, ask=escalate, overrides=shields)
+    pipeline = Pipeline(setup.policy, engines=room.shield_engine, ask=setup.escalate, overrides=setup.shields)
     await pipeline.start()
     closing.push_async_callback(pipeline.close)
-    specs = Cleared.all([await _cleared_spec(pipeline, spec) for spec in toolset.specs])
-    engine = await room.engine(model)
     return Runtime(
-        model_name=model if isinstance(model, str) else type(model).__name__,
-        engine=engine,
+        setup=setup,
         pipeline=pipeline,
-        policy=policy,
-        toolset=toolset,
-        tools=specs,
-        executor=Executor(toolset),
-        instructions=pipeline.vouch(instructions),
-        approver=approver,
-        limits=limits,
-        sampling=sampling,
+        tools=Cleared.all([await _cleared_spec(pipeline, spec) for spec in setup.toolset.specs]),
+        engine=await room.engine(setup.model),
+        executor=Executor(setup.toolset),
+        instructions=pipeline.vouch(setup.instructions),
     )
 
 

@@ -176,7 +176,7 @@ class Session:
             check_options(options)
             history = await self._open()
             runtime = await self._agent.start()
-            attributes = {telemetry.ATTR_SESSION: self.id, telemetry.ATTR_MODEL: runtime.model_name}
+            attributes = {telemetry.ATTR_SESSION: self.id, telemetry.ATTR_MODEL: runtime.setup.model_name}
             with telemetry.span(telemetry.SPAN_RUN, **attributes) as span:
                 result = await _run_turn(runtime, history, text, options, EventSink(send), turn_scope)
                 span.set_attributes(
@@ -201,7 +201,7 @@ async def _run_turn(
     turn_scope: anyio.CancelScope | None,
 ) -> RunResult:
     started = perf_counter()
-    limits = options.get("limits") or runtime.limits
+    limits = options.get("limits") or runtime.setup.limits
     output_type = options.get("output_type")
     meter = UsageMeter()
     transcript = history.transcript
@@ -215,10 +215,10 @@ async def _run_turn(
         transcript=transcript,
         tools=runtime.tools,
         desk=CallDesk(
-            toolset=runtime.toolset,
+            toolset=runtime.setup.toolset,
             executor=runtime.executor,
-            policy=runtime.policy,
-            approver=runtime.approver,
+            policy=runtime.setup.policy,
+            approver=runtime.setup.approver,
             judge=judge,
             sink=sink,
             meter=meter,
@@ -227,8 +227,8 @@ async def _run_turn(
         sink=sink,
         budget=Budget(limits),
         meter=meter,
-        sampling=runtime.sampling,
-        segment_tokens=runtime.policy.streaming.segment_tokens,
+        sampling=runtime.setup.sampling,
+        segment_tokens=runtime.setup.policy.streaming.segment_tokens,
         answer_schema=answer_schema(output_type),
         tool_choice=ToolChoice(options.get("tool_choice", "auto")),
     )

@@ -19,7 +19,7 @@ from agentkit import (
     tool,
 )
 from agentkit.testing import ScriptedEngine
-from tests.agent.support import call, scripted
+from tests.agent.support import call, policy, scripted
 
 
 @tool(effect="read")
@@ -136,7 +136,7 @@ async def test_a_token_limit_cuts_the_answer_and_says_so():
 async def test_seconds_end_a_slow_run():
     engine = ScriptedEngine(["A slow answer."], seconds_per_token=0.1)
     agent, _ = scripted()
-    agent = type(agent)(engine, policy=agent._policy)
+    agent = type(agent)(engine, policy=policy())
     async with agent:
         session = agent.session()
         result = await session.run("Hi", limits=Limits(seconds=0.2))
@@ -183,7 +183,7 @@ async def test_events_tell_the_run_in_order():
 async def test_a_prompt_beyond_the_context_names_both_numbers_and_loses_nothing():
     engine = ScriptedEngine(["Hello.", "Short."], context_length=120)
     agent = scripted()[0]
-    agent = type(agent)(engine, policy=agent._policy)
+    agent = type(agent)(engine, policy=policy())
     async with agent:
         session = agent.session()
         await session.run("Hi")
