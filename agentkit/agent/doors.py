@@ -24,18 +24,6 @@ class GuardedEngine:
         self._engine = engine
         self._scope = scope
 
-    def says_the_same(self, written: Sequence[int], rendered: Sequence[int]) -> bool:
-        """Whether ids that the model wrote are the text that was judged, and no more than one message.
-
-        `rendered` is that text as the format writes it. Inside its message a model has no business with a
-        special token, except the python tag; the one that ends it is not part of `written`.
-        """
-        tokenizer = self._engine.tokenizer
-        marks = {token_id for name, token_id in tokenizer.special_ids.items() if name != "<|python_tag|>"}
-        return marks.isdisjoint(written) and tokenizer.decode(rendered).strip().endswith(
-            tokenizer.decode(written).strip()
-        )
-
     def generate(
         self, prompt: Cleared[tuple[int, ...]], params: SamplingParams, *, grammar: Grammar | None
     ) -> AsyncGenerator[GeneratedToken]:

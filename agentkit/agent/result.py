@@ -10,6 +10,7 @@ from agentkit.errors import BlockedError
 from agentkit.inference.base import Usage
 from agentkit.messages import Message
 from agentkit.shields.decision import Decision
+from agentkit.tools.approval import ApprovalRequest
 
 
 class RunStatus(StrEnum):
@@ -17,6 +18,7 @@ class RunStatus(StrEnum):
 
     COMPLETED = "completed"
     BLOCKED = "blocked"
+    AWAITING_APPROVAL = "awaiting_approval"
     LIMIT_REACHED = "limit_reached"
     CANCELLED = "cancelled"
 
@@ -79,6 +81,7 @@ class RunResult:
     `output` is the answer's text, or an instance of the run's `output_type`; None unless the run completed.
     `messages` are the messages that this run added to the session. `limit` names the limit that was met.
     `truncated` says that the answer ended at `max_tokens` rather than where the model would have ended it.
+    `approvals` are the calls that a run with status `awaiting_approval` waits for.
     """
 
     status: RunStatus
@@ -88,6 +91,7 @@ class RunResult:
     usage: RunUsage
     limit: str | None = None
     truncated: bool = False
+    approvals: tuple[ApprovalRequest, ...] = ()
 
     @property
     def blocked_by(self) -> Decision | None:
