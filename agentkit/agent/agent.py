@@ -51,7 +51,10 @@ class Agent:
         window: What leaves the context when a conversation fills it.
         knowledge: Long-term memory: a `KnowledgeStore`, or the URL of one. It gives the model two tools,
             `search_knowledge` and `remember`, on the documents of the session's tenant alone.
+        kv_folder: Where `Session.close` keeps a session's key-value pairs, so that another process goes on warm. The
+            files are content, as the store is. None keeps none.
         knowledge_passages: How many passages about what the user says are put behind it; 0 leaves it to the tools.
+            They are untrusted, so a turn that begins with some is tainted.
 
     Use it as `async with agent:` to load the model once and free it at the end. Without the block the first run
     loads it, and `close` frees it. After `close` the agent loads it again, but stores that it opened stay closed.
@@ -71,11 +74,14 @@ class Agent:
         sampling: SamplingParams | None = None,
         shields: Mapping[str, Shield] | None = None,
         window: Window | None = None,
+        kv_folder: str | Path | None = None,
         knowledge: KnowledgeStore | str | None = None,
-        knowledge_passages: int = 3,
+        knowledge_passages: int = 0,
     ) -> None:
         if not 0 <= knowledge_passages <= MAX_HITS:
-            raise ConfigurationError(f"knowledge_passages must be in [0, {MAX_HITS}], got {knowledge_passages!r}")
+            raise ConfigurationError(
+                f"knowledge_passages must be in [0, {MAX_HITS}], got {knowledge_passages!r}"
+            )
         if isinstance(model, str) and not model:
             raise ConfigurationError("model must be a name, a path or an Engine, got an empty string")
         self._setup = Setup(
@@ -92,6 +98,7 @@ class Agent:
             knowledge=open_knowledge(knowledge) if knowledge is not None else None,
             knowledge_passages=knowledge_passages,
         )
+        self.kv_folder = Path(kv_folder) if kv_folder is not None else None
         self._owns_knowledge = isinstance(knowledge, str)
         self._opened: dict[str, Store] = {}
         self._store = self._open_store(store)

@@ -78,10 +78,12 @@ class ApprovalDesk:
                 verdicts.refusals[call_id] = _UNKNOWN if call_id in verdicts.unknown else obstacle
                 continue
             reason = self._reason(call.value, verdicts.unknown, tainted=tainted)
-            if reason is None:
+            given = known.answer_to(call.value, again=call_id in verdicts.unknown) if known else None
+            if reason is None and known is not None and call_id in known.asked:
+                reason = known.asked[call_id].reason  # the question stands, whatever the policy says by now
+            if reason is None and given is None:
                 continue
-            request = call.map(partial(self._request, reason=reason))
-            given = known.answer_to(request.value, again=call_id in verdicts.unknown) if known else None
+            request = call.map(partial(self._request, reason=reason or ASKED))
             match given or await self._ask(request, known):
                 case ApprovalDecision.APPROVE:
                     pass

@@ -194,8 +194,7 @@ class CallDesk:
     async def _judged(
         self, call: Cleared[ToolCall], text: str, provenance: Provenance, status: str, seconds: float
     ) -> _Answer:
-        stage = Stage.MEMORY if provenance.origin is Origin.MEMORY else Stage.TOOL_RESULT
-        decision = await self._judge.judge(stage, text, provenance)
+        decision = await self._judge.judge(Stage.TOOL_RESULT, text, provenance)
         content = decision.cleared or self._judge.vouch(WITHHELD_NOTE)
         return _Answer(
             key=call.value.id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, runtime_checkable
 
 from agentkit.cleared import Cleared, require_cleared
@@ -15,6 +16,14 @@ class SupportsForget(Protocol):
 
     async def forget(self, ids: Sequence[int], *, keep: int, scope: str = "") -> None:
         """Drop the cached key-value pairs of `ids` beyond the first `keep` tokens."""
+
+
+@runtime_checkable
+class SupportsPinning(Protocol):
+    """An engine that can keep what it cached of a sequence while somebody waits."""
+
+    def pinned(self, ids: Sequence[int], *, scope: str = "") -> AbstractAsyncContextManager[int]:
+        """Keep what is cached of `ids` while the block runs."""
 
 
 class GuardedEngine:
@@ -38,6 +47,15 @@ class GuardedEngine:
                 ids, params, grammar=grammar, priority=Priority.INTERACTIVE, scope=self._scope
             )
         )
+
+    @asynccontextmanager
+    async def pinned(self, ids: Sequence[int]) -> AsyncIterator[None]:
+        """Keep what the engine cached of `ids` while the block runs, where it caches at all."""
+        if isinstance(self._engine, SupportsPinning):
+            async with self._engine.pinned(ids, scope=self._scope):
+                yield
+        else:
+            yield
 
     async def forget(self, ids: tuple[int, ...], keep: int) -> None:
         """Drop what the engine cached of `ids` beyond `keep` tokens, where it caches at all."""

@@ -181,7 +181,9 @@ class Turn:
     async def _answer_calls(
         self, step: ClearedStep, corrections: Sequence[str], *, known: OpenTurn | None
     ) -> Ending | None:
-        results = await self.desk.answer(step, corrections, tainted=self.transcript.tainted, known=known)
+        # What the calls wait for may take long: the next step wants this prefix again.
+        async with self.generation.engine.pinned(self.transcript.ids):
+            results = await self.desk.answer(step, corrections, tainted=self.transcript.tainted, known=known)
         if results.waiting:
             return Ending(status=RunStatus.AWAITING_APPROVAL, waiting=results.waiting)
         self.settled = self.transcript.mark()
@@ -231,4 +233,5 @@ class Turn:
 
 def _numbers(usage: Usage) -> dict[str, float]:
     """Return the counts and seconds of a usage, which can be added up."""
-    return {name: value for name, value in asdict(usage).items() if isinstance(value, int | float)}
+    values = asdict(usage)
+    return {name: values[name] for name in values if not name.startswith("miss_")}

@@ -21,7 +21,7 @@ from agentkit.memory.journal import (
 from agentkit.memory.transcript import Entry, StoredEntry
 from agentkit.messages import ToolCall
 from agentkit.shields.decision import Decision
-from agentkit.tools.approval import ApprovalDecision, ApprovalRequest
+from agentkit.tools.approval import ApprovalDecision, call_digest
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,9 +99,9 @@ class OpenTurn:
             entries += [answer.entry for answer in answers if answer.call_id in ids]
         return entries
 
-    def answer_to(self, request: ApprovalRequest, *, again: bool) -> ApprovalDecision | None:
-        """Return what a person said about a call; for one that would be made `again`, since it was begun."""
-        key = (request.call_id, request.digest)
+    def answer_to(self, call: ToolCall, *, again: bool) -> ApprovalDecision | None:
+        """Return what a person said about exactly this call; for one that would be made `again`, since it was begun."""
+        key = (call.id, call_digest(call))
         approved = self.answered.get(key)
         if approved is None and not again:
             approved = self.spent.get(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import anyio
@@ -17,12 +18,13 @@ from agentkit.agent.options import RunOptions, check_options
 from agentkit.agent.pending import abandon, waiting_calls, waiting_requests
 from agentkit.agent.result import RunResult
 from agentkit.agent.run import Run, Send, TurnControl, streaming
+from agentkit.agent.saved_kv import SavedKV, forget_kv
 from agentkit.agent.turns import resume_turn, run_turn
 from agentkit.errors import ConfigurationError, SessionBusyError, StoreError, UnfinishedTurnError
 from agentkit.memory.audit import AuditEvent
 from agentkit.memory.export import session_to_json
 from agentkit.memory.journal import ApprovalGiven
-from agentkit.memory.rules import tenant_of
+from agentkit.memory.rules import check_same_tenant
 from agentkit.messages import Message
 from agentkit.tools.approval import ApprovalRequest
 
@@ -139,7 +141,7 @@ class Session:
             StoreError: if the store holds a session of that id.
             ConfigurationError: if the id is another tenant's, or there is no such turn.
         """
-        _check_tenant(self.id, session_id)
+        check_same_tenant(self.id, session_id)
         async with self._held() as (_, history):
             if history.open_turn is None:
                 await history.commit()
@@ -164,6 +166,7 @@ class Session:
         async with self._held() as (_, history):
             history.check_turn(turn)
             history.forget_after(turn)
+            await forget_kv(self._agent.kv_folder, self.id)
             await history.commit(AuditEvent(kind="session_rolled_back", details={"turn": turn}))
 
     async def export(self) -> dict[str, Any]:
@@ -185,6 +188,24 @@ class Session:
             await history.commit(AuditEvent(kind="session_imported"))
             self._history = history
 
+    async def close(self) -> None:
+        """Save what the engine cached of the session, where the agent has a folder for it, and forget the rest.
+
+        The session goes on with its next run, then read from the store again.
+        """
+        async with self._held() as (runtime, history):
+            await self._saved_kv(runtime).save(self.id, history.transcript.ids)
+            self._history = None
+
+    async def __aenter__(self) -> Self:
+        return await self.load()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self.close()
+
     async def delete(self) -> bool:
         """Forget the session; return whether there was one. Its tenant's audit log stays valid.
 
@@ -193,6 +214,7 @@ class Session:
         """
         async with self._store.hold(self.id):
             self._history = None
+            await forget_kv(self._agent.kv_folder, self.id)
             return await self._store.delete(self.id)
 
     async def _answer(self, call_id: str, *, approved: bool) -> None:
@@ -266,7 +288,11 @@ class Session:
         async with self._opening:
             if self._history is None or self._history.in_doubt:
                 self._history = await SessionHistory.open(runtime, self._store, self.id)
+                await self._saved_kv(runtime).load(self.id, self._history.transcript.ids)
             return self._history
+
+    def _saved_kv(self, runtime: Runtime) -> SavedKV:
+        return SavedKV(self._agent.kv_folder, runtime.engine)
 
 
 def _open_turn(session_id: str, history: SessionHistory) -> OpenTurn:
@@ -282,15 +308,6 @@ def _unfinished(session_id: str, turn: OpenTurn) -> UnfinishedTurnError:
     return UnfinishedTurnError(
         f"the last turn of session {session_id!r} {why}; resume() goes on with it, abandon() ends it"
     )
-
-
-def _check_tenant(session_id: str, other_id: str) -> None:
-    tenant, other = tenant_of(session_id), tenant_of(other_id)
-    if tenant != other:
-        raise ConfigurationError(
-            f"a fork stays with its tenant {tenant!r}, {other_id!r} is of tenant {other!r}; "
-            "export the session and import it there"
-        )
 
 
 async def _ignore(event: Event) -> None:

@@ -47,3 +47,12 @@ NamedSession = Annotated[
     str | None, typer.Option("--session", "-s", metavar="ID", help="Keep, and go on with, this session.")
 ]
 Prefix = Annotated[str, typer.Option("--prefix", metavar="P", help="Only sessions whose id begins so.")]
+KVFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--kv-folder",
+        metavar="DIR",
+        envvar="AGENTKIT_KV",
+        help="Where agents keep KV files: theirs goes too.",
+    ),
+]

@@ -13,6 +13,7 @@ from agentkit.cli.options import (
     Instructions,
     Json,
     JsonLines,
+    KVFolder,
     MaxTokens,
     PolicyFile,
     Prefix,
@@ -158,6 +159,7 @@ def rollback(
         ),
     ],
     store: StoreUrl = DEFAULT_STORE,
+    kv_folder: KVFolder = None,
 ) -> int:
     """Forget the turns after one, an unfinished one too.
 
@@ -165,7 +167,7 @@ def rollback(
     """
     from agentkit.cli.sessions_change import run_rollback
 
-    return run_rollback(session, turn, store)
+    return run_rollback(session, turn, store, kv_folder=kv_folder)
 
 
 @sessions_app.command()
@@ -216,6 +218,7 @@ def delete(
     session: SessionId,
     store: StoreUrl = DEFAULT_STORE,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    kv_folder: KVFolder = None,
 ) -> int:
     """Delete a session for good. Exits 1 if the answer is no.
 
@@ -223,7 +226,7 @@ def delete(
     """
     from agentkit.cli.sessions_change import run_delete
 
-    return run_delete(session, store, yes=yes)
+    return run_delete(session, store, yes=yes, kv_folder=kv_folder)
 
 
 @sessions_app.command()
@@ -237,6 +240,7 @@ def prune(
     prefix: Prefix = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would go.")] = False,
     store: StoreUrl = DEFAULT_STORE,
+    kv_folder: KVFolder = None,
 ) -> int:
     """Delete old sessions; an unfinished one stays.
 
@@ -244,7 +248,7 @@ def prune(
     """
     from agentkit.cli.sessions_change import run_prune
 
-    return run_prune(store, older_than=older_than, prefix=prefix, dry_run=dry_run)
+    return run_prune(store, older_than=older_than, prefix=prefix, dry_run=dry_run, kv_folder=kv_folder)
 
 
 @sessions_app.command()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from agentkit.agent.agent import Agent
+from agentkit.agent.saved_kv import forget_kv
 from agentkit.agent.session import Session
 from agentkit.cli.exit_codes import EXIT_FINDING, EXIT_OK
 from agentkit.cli.options import EMBEDDED_MODEL
@@ -16,8 +18,8 @@ from agentkit.cli.session_store import existing, in_store
 from agentkit.cli.standard_input import STDIN, StdinLines
 from agentkit.errors import ConfigurationError
 from agentkit.memory import AuditEvent, Store, StoredSession
-from agentkit.memory.retention import prune
-from agentkit.memory.rules import tenant_of
+from agentkit.memory.retention import prunable, prune
+from agentkit.memory.rules import check_same_tenant
 
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -44,14 +46,14 @@ def run_fork(session_id: str, new_id: str, store: str, *, turn: int | None) -> i
     return EXIT_OK
 
 
-def run_rollback(session_id: str, turn: int, store: str) -> int:
+def run_rollback(session_id: str, turn: int, store: str, *, kv_folder: Path | None) -> int:
     """Forget every turn after one, an unfinished one included."""
-    in_store(store, lambda kept: _roll_back(kept, session_id, turn))
+    in_store(store, lambda kept: _roll_back(kept, session_id, turn, kv_folder))
     write_line(f"{session_id} ends with turn {turn}")
     return EXIT_OK
 
 
-def run_delete(session_id: str, store: str, *, yes: bool) -> int:
+def run_delete(session_id: str, store: str, *, yes: bool, kv_folder: Path | None) -> int:
     """Forget a session, once it is clear that this is meant; return 1 if it is not.
 
     Raises:
@@ -59,17 +61,20 @@ def run_delete(session_id: str, store: str, *, yes: bool) -> int:
     """
     if not yes and not os.isatty(STDIN):
         raise ConfigurationError("deleting a session needs --yes where nobody can be asked")
-    if in_store(store, lambda kept: _delete(kept, session_id, asks=not yes)):
+    if in_store(store, lambda kept: _delete(kept, session_id, kv_folder, asks=not yes)):
         write_line(f"{session_id} is deleted")
         return EXIT_OK
     write_note(f"agentkit: {session_id} was kept")
     return EXIT_FINDING
 
 
-def run_prune(store: str, *, older_than: str, prefix: str, dry_run: bool) -> int:
+def run_prune(store: str, *, older_than: str, prefix: str, dry_run: bool, kv_folder: Path | None) -> int:
     """Delete the sessions that nobody used for so long, or only say which; print their ids."""
     before = datetime.now(UTC) - _age(older_than)
-    pruned = in_store(store, lambda kept: (_old if dry_run else _prune)(kept, before, prefix))
+    if dry_run:
+        pruned = in_store(store, lambda kept: _old(kept, before, prefix))
+    else:
+        pruned = in_store(store, lambda kept: _prune(kept, before, prefix, kv_folder))
     for session_id in pruned:
         write_line(session_id)
     write_note(f"agentkit: {len(pruned)} {'would be ' if dry_run else ''}deleted")
@@ -91,18 +96,15 @@ async def _session(store: Store, session_id: str) -> Session:
 
 
 async def _fork(store: Store, session_id: str, new_id: str, *, turn: int | None) -> None:
-    if tenant_of(session_id) != tenant_of(new_id):
-        raise ConfigurationError(
-            f"a fork stays with its tenant {tenant_of(session_id)!r}, {new_id!r} is of tenant "
-            f"{tenant_of(new_id)!r}; export the session and import it there"
-        )
+    check_same_tenant(session_id, new_id)
     async with store.hold(session_id):
         stored = await existing(store, session_id)
         await store.fork(session_id, new_id, num_entries=_num_entries(stored, until=turn))
 
 
-async def _roll_back(store: Store, session_id: str, turn: int) -> None:
+async def _roll_back(store: Store, session_id: str, turn: int, kv_folder: Path | None) -> None:
     async with store.hold(session_id):
+        await forget_kv(kv_folder, session_id)
         stored = await existing(store, session_id)
         await store.commit(
             session_id,
@@ -126,10 +128,11 @@ def _num_entries(stored: StoredSession, *, until: int | None) -> int:
     return sum(until is None or entry.turn <= until for entry in stored.entries)
 
 
-async def _delete(store: Store, session_id: str, *, asks: bool) -> bool:
+async def _delete(store: Store, session_id: str, kv_folder: Path | None, *, asks: bool) -> bool:
     session = await _session(store, session_id)
     if asks and not await _confirmed(f"delete session {session_id} for good?"):
         return False
+    await forget_kv(kv_folder, session_id)
     return await session.delete()
 
 
@@ -142,14 +145,15 @@ async def _confirmed(question: str) -> bool:
     return answer is not None and answer.strip().lower() in ("y", "yes")
 
 
-async def _prune(store: Store, before: datetime, prefix: str) -> tuple[str, ...]:
-    return await prune(store, before=before, prefix=prefix)
+async def _prune(store: Store, before: datetime, prefix: str, kv_folder: Path | None) -> tuple[str, ...]:
+    pruned = await prune(store, before=before, prefix=prefix)
+    for session_id in pruned:
+        await forget_kv(kv_folder, session_id)
+    return pruned
 
 
 async def _old(store: Store, before: datetime, prefix: str) -> tuple[str, ...]:
-    """Return what `prune` would delete, were nobody to use it meanwhile."""
-    sessions = await store.list(prefix)
-    return tuple(info.id for info in sessions if info.updated < before and not info.unfinished)
+    return tuple(info.id for info in await prunable(store, before=before, prefix=prefix))
 
 
 def _age(text: str) -> timedelta:

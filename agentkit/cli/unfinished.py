@@ -80,7 +80,7 @@ def described(turn: OpenTurn) -> str:
     if not turn.waiting:
         return f"was interrupted in step {len(turn.steps) + turn.last_step_is_whole}"
     waiting = [f"{call.tool} ({call.call_id})" for call in open_calls(turn) if call.state == "waiting"]
-    return f"waits for a person to decide about {', '.join(waiting)}"
+    return printable(f"waits for a person to decide about {', '.join(waiting)}")
 
 
 def check_same_setup(stored: StoredSession, turn: OpenTurn, options: AgentOptions) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeVar
+
+from anyio import CancelScope
 
 from agentkit.errors import ConfigurationError
 from agentkit.memory.audit import AuditEvent, AuditRecord
@@ -96,12 +98,10 @@ class PostgresStore:
     def __repr__(self) -> str:
         return f"PostgresStore({self._database.name}, schema {self._database.schema!r})"
 
-    @asynccontextmanager
-    async def hold(self, session_id: str) -> AsyncIterator[None]:
+    def hold(self, session_id: str) -> AbstractAsyncContextManager[None]:
         """See `Store.hold`."""
         check_session_id(session_id)
-        async with self._locks.hold(session_id):
-            yield
+        return self._locks.hold(session_id)
 
     async def load(self, session_id: str) -> StoredSession | None:
         """See `Store.load`."""
@@ -258,8 +258,9 @@ class PostgresStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        await self._database.close()
-        await self._locks.close()
+        with CancelScope(shield=True):
+            await self._database.close()
+            await self._locks.close()
 
     async def _write(self, session_id: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
         async def as_holder(transaction: Transaction) -> T:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import parse_qsl
 
 from agentkit.errors import ConfigurationError
@@ -23,6 +24,12 @@ _FORM: Final = (
 )
 
 
+_PORT: Final = "5432"
+
+_CONNECT_SECONDS: Final = "3"
+"""How long one host may take to accept a connection, where nobody set it: the next one may be alive."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostgresAddress:
     """Where a database is and how to get in. `name` is safe to show, `conninfo` may hold a password."""
@@ -37,17 +44,23 @@ class PostgresAddress:
         Raises:
             ConfigurationError: if it is none; the message shows nothing of it that may be a password.
         """
+        defaults = {
+            option.keyword.decode(): (option.val or b"").decode() for option in Conninfo.get_defaults()
+        }
         _check_separators(url)
-        _check_options(url)
+        _check_options(url, known=defaults)
         try:
             # Whatever libpq says about a malformed URL may quote its password.
-            values = conninfo_to_dict(url)
+            given = {key: str(value) for key, value in conninfo_to_dict(url).items()}
         except Error:
             raise _malformed() from None
-        if not all(port.isdigit() for port in str(values.get("port", "0")).split(",") if port):
+        if not all(port.isdigit() for port in given.get("port", "0").split(",") if port):
             raise _malformed()
-        conninfo = make_conninfo("", **{"fallback_application_name": "agentkit", **values})
-        return cls(name=_name(values), conninfo=conninfo)
+        ours = {
+            "fallback_application_name": "agentkit",
+            "connect_timeout": defaults["connect_timeout"] or _CONNECT_SECONDS,
+        }
+        return cls(name=_name(defaults | given), conninfo=make_conninfo("", **(ours | given)))
 
 
 def _check_separators(url: str) -> None:
@@ -58,8 +71,7 @@ def _check_separators(url: str) -> None:
         raise _malformed()
 
 
-def _check_options(url: str) -> None:
-    known = [option.keyword.decode() for option in Conninfo.get_defaults()]
+def _check_options(url: str, *, known: Collection[str]) -> None:
     for option, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True):
         near = nearest(option, known)
         if option not in known and near:
@@ -70,11 +82,9 @@ def _malformed() -> ConfigurationError:
     return ConfigurationError(f"a store's URL is not one of PostgreSQL; {_FORM}")
 
 
-def _name(values: dict[str, Any]) -> str:
-    defaults = {option.keyword.decode(): (option.val or b"").decode() for option in Conninfo.get_defaults()}
-    found = {**defaults, **{key: str(value) for key, value in values.items()}}
-    hosts = (found["host"] or found["hostaddr"] or "localhost").split(",")
-    ports = [port or defaults["port"] for port in found["port"].split(",")]
+def _name(values: Mapping[str, str]) -> str:
+    hosts = (values["host"] or values["hostaddr"] or "localhost").split(",")
+    ports = [port or _PORT for port in values["port"].split(",")]
     places = zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=False)
-    database = found["dbname"] or found["user"]
+    database = values["dbname"] or values["user"]
     return f"database {database!r} at {', '.join(f'{host}:{port}' for host, port in places)}"

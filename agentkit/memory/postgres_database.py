@@ -162,11 +162,9 @@ class PostgresDatabase:
 
         Raises:
             psycopg.Error: if there is no way to connect.
-            TimeoutError: if the server does not answer.
             StoreError: if the server is too old, or the schema is too new or another application's.
         """
-        with anyio.fail_after(max(self._reconnect_timeout, 1.0)):
-            connection: Connection = await AsyncConnection.connect(self._address.conninfo, autocommit=True)
+        connection: Connection = await AsyncConnection.connect(self._address.conninfo, autocommit=True)
         try:
             await self._set_up(connection)
         except BaseException:

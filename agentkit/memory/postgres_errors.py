@@ -10,10 +10,8 @@ _TRANSIENT: Final = frozenset(
     {
         "40001",  # serialization_failure
         "40P01",  # deadlock_detected
-        "53300",  # too_many_connections
         "57P01",  # admin_shutdown
         "57P02",  # crash_shutdown
-        "57P03",  # cannot_connect_now: it starts or stops
         "57P05",  # idle_session_timeout
         "25P03",  # idle_in_transaction_session_timeout
     }
@@ -40,7 +38,6 @@ _ADVICE: Final = {
     "3F000": "has lost its schema; restore a backup",
     "53100": "cannot grow: the disk is full; free some space",
     "53200": "is out of memory; give the server more, or run fewer sessions at once",
-    "53300": "has no connection left; raise max_connections, or lower pool_size or the number of workers",
     "58030": "cannot be read or written; check its disk",
     "XX001": "is corrupt; restore a backup",
     "XX002": "is corrupt; restore a backup",
@@ -73,15 +70,14 @@ def reason(error: psycopg.Error | TimeoutError, *, statement_timeout: float) -> 
         )
     if state in _ADVICE:
         return _ADVICE[state]
-    if state is not None and not may_pass(error):
-        return f"failed: {type(error).__name__} ({state})"
-    if isinstance(error, psycopg.OperationalError):
-        return (
-            f"cannot be reached: {_first_line(error)}; check that it runs, its address and the user's rights"
-        )
-    return f"failed: {type(error).__name__}"
+    if isinstance(error, psycopg.OperationalError) and (state is None or state.startswith(("08", "57P"))):
+        return _unreachable(error)
+    return f"failed: {type(error).__name__}" + (f" ({state})" if state else "")
 
 
-def _first_line(error: psycopg.Error) -> str:
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return line.removeprefix("connection failed: ").strip()
+def _unreachable(error: psycopg.OperationalError) -> str:
+    line = (str(error).splitlines() or [type(error).__name__])[0].removeprefix("connection failed: ")
+    advice = "check that it runs, its address and the user's rights"
+    if "too many" in line or "connection slots" in line:
+        advice = "raise max_connections, or lower pool_size or the number of workers"
+    return f"cannot be reached: {line.strip()}; {advice}"

@@ -95,16 +95,14 @@ async def _version(connection: AsyncConnection[Any], schema: str) -> int:
 
 
 async def _make_schema(connection: AsyncConnection[Any], schema: str, name: str) -> None:
-    found = await connection.execute(
-        "SELECT to_regnamespace(%s)::oid, (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace(%s))",
-        (f'"{schema}"', f'"{schema}"'),
-    )
-    namespace, num_relations = await found.fetchone() or (None, 0)
-    if num_relations:
+    query = "SELECT count(relname) FROM pg_namespace LEFT JOIN pg_class ON relnamespace = pg_namespace.oid "
+    found = await connection.execute(query + "WHERE nspname = %s GROUP BY nspname", (schema,))
+    num_relations = await found.fetchone()
+    if num_relations is not None and num_relations != (0,):
         raise StoreError(
             f"schema {schema!r} of {name} has tables of another application; name another schema"
         )
-    if namespace is None:
+    if num_relations is None:
         await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
     await connection.execute("CREATE TABLE agentkit_format (version integer NOT NULL)")
     await connection.execute("INSERT INTO agentkit_format VALUES (0)")

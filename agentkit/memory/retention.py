@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from agentkit.errors import ConfigurationError, SessionBusyError
-from agentkit.memory.store import Store
+from agentkit.memory.store import SessionInfo, Store
 
 
 async def prune(store: Store, *, before: datetime, prefix: str = "") -> tuple[str, ...]:
@@ -18,16 +18,22 @@ async def prune(store: Store, *, before: datetime, prefix: str = "") -> tuple[st
         ConfigurationError: if `before` has no time zone, or no session id starts like that.
         StoreError: if the store cannot be read or written; what was deleted until then stays so.
     """
+    old = await prunable(store, before=before, prefix=prefix)
+    return tuple([info.id for info in old if await _delete(store, info.id, info.version)])
+
+
+async def prunable(store: Store, *, before: datetime, prefix: str = "") -> tuple[SessionInfo, ...]:
+    """Return what `prune` would delete, were nobody to use it meanwhile.
+
+    Raises:
+        ConfigurationError, StoreError: as `prune`.
+    """
     if before.utcoffset() is None:
         raise ConfigurationError(
             f"before must have a time zone, got {before.isoformat()}; write datetime.now(UTC) - timedelta(...)"
         )
-    deleted = []
-    for info in await store.list(prefix):
-        old = info.updated < before and not info.unfinished
-        if old and await _delete(store, info.id, info.version):
-            deleted.append(info.id)
-    return tuple(deleted)
+    sessions = await store.list(prefix)
+    return tuple(info for info in sessions if info.updated < before and not info.unfinished)
 
 
 async def _delete(store: Store, session_id: str, version: int) -> bool:

@@ -45,6 +45,20 @@ def tenant_of(session_id: str) -> str:
     return session_id.rpartition("/")[0]
 
 
+def check_same_tenant(session_id: str, fork_id: str) -> None:
+    """Accept a fork that stays with its tenant.
+
+    Raises:
+        ConfigurationError: otherwise.
+    """
+    tenant, other = tenant_of(session_id), tenant_of(fork_id)
+    if tenant != other:
+        raise ConfigurationError(
+            f"a fork stays with its tenant {tenant!r}, {fork_id!r} is of tenant {other!r}; "
+            "export the session and import it there"
+        )
+
+
 def check_version(session_id: str, version: int, *, expected: int) -> None:
     """Accept a commit by somebody who saw the last version; a session that does not exist has version 0.
 

@@ -60,7 +60,9 @@ def check_told(entries: Sequence[StoredEntry], world: World) -> list[str]:
     return unknown
 
 
-def check_same(stored: StoredSession, world: World, unknown: Collection[str], *, unkilled: StoredSession) -> None:
+def check_same(
+    stored: StoredSession, world: World, unknown: Collection[str], *, unkilled: StoredSession
+) -> None:
     """Accept a conversation that is, but for calls of unknown outcome, that of a process that nobody killed.
 
     Raises:

@@ -7,6 +7,7 @@ import types
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,26 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from agentkit import Agent, ApprovalRequest, MemoryStore, RunStatus, Session, SQLiteStore, Store, tool
+from agentkit import (
+    Agent,
+    ApprovalDecision,
+    ApprovalRequest,
+    MemoryStore,
+    RunStatus,
+    Session,
+    SQLiteStore,
+    Store,
+    UnfinishedTurnError,
+    tool,
+)
 from agentkit.memory import verify_chain
+from agentkit.tools import Approver
 from tests.agent.placed_script import WELCOME, PlacedScript
 from tests.agent.support import call, policy
 
 SCRIPT = [
     f"{call('send', text='a')}; {call('look', text='x')}; {call('look', text='y')}",
-    f"{call('pay', text='b')}; {call('send', text='c')}",
+    f"{call('pay', text='b')}; {call('pay', text='c')}",
     call("lok", text="x"),
     "Done.",
 ]
@@ -38,7 +51,7 @@ class Waits:
     @types.coroutine
     def of(self, work: Coroutine[Any, Any, object]) -> Generator[Any, Any, None]:
         """Run the coroutine to its end, in its own task."""
-        resume: Callable[[], Any] = lambda: work.send(None)  # noqa: E731  # it changes below
+        resume = partial(work.send, None)
         while True:
             try:
                 waits_for = resume()
@@ -48,10 +61,9 @@ class Waits:
             if self.count == self._number:
                 self._then()
             try:
-                sent = yield waits_for
-                resume = lambda value=sent: work.send(value)  # noqa: E731
+                resume = partial(work.send, (yield waits_for))
             except BaseException as error:  # noqa: BLE001  # what the loop throws is for the work
-                resume = lambda raised=error: work.throw(raised)  # type: ignore[misc]  # noqa: E731
+                resume = partial(work.throw, error)
 
 
 async def by_a_scope(session: Session, number: int) -> None:
@@ -72,7 +84,7 @@ async def natively(session: Session, number: int) -> None:
 class Watched:
     """An agent on the script, and what its tools did, by session."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, approver: Approver | None = None) -> None:
         self.done: list[str] = []
 
         async def have_effect(text: str) -> str:
@@ -105,7 +117,7 @@ class Watched:
             PlacedScript({"Go": SCRIPT}),
             tools=[send, pay, look],
             policy=policy(),
-            approver=approve,
+            approver=approver or approve,
             store=store,
         )
 
@@ -130,6 +142,38 @@ async def test_a_turn_cancelled_at_any_wait_is_told_and_can_be_gone_on_with(
         verify_chain(await store.audit("t"), tenant="t")
     await store.close()
     assert counter.count > 40
+
+
+async def later_and_yes(request: ApprovalRequest) -> ApprovalDecision:
+    """The yes is written when the turn is left to wait, which can be cancelled too."""
+    return ApprovalDecision.LATER if request.arguments["text"] == "b" else ApprovalDecision.APPROVE
+
+
+@pytest.mark.parametrize("cancelled", [by_a_scope, natively])
+async def test_a_turn_cancelled_on_its_way_to_a_person_waits_or_has_ended(
+    tmp_path: Path, cancelled: Callable[[Session, int], Awaitable[None]]
+):
+    store = SQLiteStore(tmp_path / "agent.db")
+    watched = Watched(store, approver=later_and_yes)
+    counter = Waits()
+    waited = 0
+    async with watched.agent as agent:
+        await counter.of(agent.session("t/whole").run("Go"))
+        assert watched.done == ["a"]
+        for number in range(1, counter.count + 1):
+            watched.done.clear()
+            session = agent.session(f"t/{number}")
+            await cancelled(session, number)
+            try:
+                await session.run("Hello.")
+            except UnfinishedTurnError:
+                waited += 1
+                for request in await session.approvals():
+                    await session.approve(request.call_id)
+                await session.resume()
+            await check_going_on(session, watched.done)
+    await store.close()
+    assert 0 < waited < counter.count
 
 
 async def by_its_run(session: Session, number: int) -> int:

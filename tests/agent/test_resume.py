@@ -168,7 +168,7 @@ async def test_the_steps_and_calls_from_before_the_crash_count(errands: Errands)
 async def test_a_block_in_the_middle_of_a_step_ends_the_turn_there_after_a_crash_too(errands: Errands):
     """The crash is between the blocked result of the first call and the answers to the others."""
     shield = StaticShield(flagged=lambda content: "done with a" in content.text)
-    options = {"shield": shield, "under": policy(tool_result="block")}
+    options: dict[str, Any] = {"shield": shield, "under": policy(tool_result="block")}
     await errands.interrupt(
         f"{call('send', text='a')}; {call('send', text='b')}", write=4, tools=errands.tools(), **options
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -203,7 +204,8 @@ async def test_a_damaged_journal_is_named_and_nothing_runs(errands: Errands, sta
     agent, engine = scripted(tools=errands.tools(), store=errands.left)
     async with agent:
         session = agent.session("t/1")
-        works = [session.load, session.resume, session.abandon, session.approvals]
+        works: list[Callable[[], Awaitable[object]]] = [session.load, session.resume, session.abandon]
+        works += [session.approvals]
         for work in (*works, partial(session.run, "More"), partial(session.approve, "call_1")):
             with pytest.raises(StoreError, match=r"damaged.*restore a backup or delete the session"):
                 await work()

@@ -6,11 +6,13 @@ import json
 import os
 import sqlite3
 import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from agentkit.agent.saved_kv import kv_path
 from agentkit.memory.export import session_from_json
 from tests.cli.driving import Cli
 from tests.cli.kept_sessions import SEND_MAIL, KeptSessions
@@ -144,3 +146,18 @@ def test_the_environment_names_the_store(folder: Path, kept: KeptSessions) -> No
         timeout=SECONDS,
     )
     assert (ended.returncode, ended.stderr, json.loads(ended.stdout)["id"]) == (0, "", "alice/1")
+
+
+@pytest.mark.parametrize(
+    "command", [("delete", "alice/1", "--yes"), ("rollback", "alice/1", "1"), ("prune", "--older-than", "1s")]
+)
+def test_the_kv_file_of_a_session_goes_with_its_content(
+    cli: Cli, kept: KeptSessions, folder: Path, command: tuple[str, ...]
+) -> None:
+    kept.talk("alice/1", "One.")
+    time.sleep(1.1)  # older than the second that `prune` is given
+    file = kv_path(folder / "kv", "alice/1")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"pairs")
+    assert cli("sessions", *command, "--kv-folder", str(folder / "kv")).code == 0
+    assert not file.exists()

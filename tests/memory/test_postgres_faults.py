@@ -120,6 +120,7 @@ def test_a_url_that_is_refused_keeps_its_password(url: str):
         ("postgresql:///agent?host=/run/pg&port=7", "database 'agent' at /run/pg:7"),
         ("postgresql://one:1,two:2/agent", "database 'agent' at one:1, two:2"),
         ("postgresql://one,two/agent?port=9", "database 'agent' at one:9, two:9"),
+        ("postgresql://one,two:2/agent", "database 'agent' at one:5432, two:2"),
         ("postgresql://[::1]:5/agent", "database 'agent' at ::1:5"),
     ],
 )
@@ -193,14 +194,16 @@ async def test_a_statement_that_takes_too_long_is_ended(
 
 
 async def test_a_server_without_a_free_connection_says_what_to_change(
-    postgres_server: PostgresServer, postgres_schema: str
+    postgres_server: PostgresServer,
 ):
     postgres_server.execute(
         "CREATE DATABASE small CONNECTION LIMIT 0",
         f"CREATE ROLE guest LOGIN PASSWORD '{SECRET}'",
     )
     url = postgres_server.url(user="guest", password=SECRET, database="small")
-    assert "too many connections" in await error_of(url, reconnect_timeout=0.2)
+    said = await error_of(url, reconnect_timeout=0.2)
+    assert "too many connections" in said
+    assert said.endswith("raise max_connections, or lower pool_size or the number of workers")
 
 
 async def test_a_user_without_rights_is_told_which_ones(

@@ -121,7 +121,7 @@ async def test_a_turn_goes_on_when_the_server_comes_back(
     postgres_server: PostgresServer, end: Callable[[PostgresServer], None]
 ):
     schema = f"outage_{end.__name__}"
-    async with opened(postgres_server.url(), schema) as store:
+    async with opened(postgres_server.url(), schema, reconnect_timeout=60) as store:
         version = await commit(store, "s", 1)
         async with store.hold("s"):
             end(postgres_server)
@@ -189,7 +189,7 @@ async def test_over_random_outages_nothing_acknowledged_is_lost_and_nothing_is_d
     chance = random.Random(7)
     acknowledged = dict.fromkeys(range(TASKS), 0)
     outages = 0
-    async with opened(postgres_server.url(), "outages", reconnect_timeout=30) as store:
+    async with opened(postgres_server.url(), "outages", reconnect_timeout=60) as store:
 
         async def work(task: int) -> None:
             session_id, version = f"tenant/{task}", 0
