@@ -35,6 +35,7 @@ class PostgresServer:
         self._binaries = binaries
         self._account = _account()
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._make()
 
     def url(
@@ -118,6 +119,7 @@ class PostgresServer:
         if sys.platform == "linux":
             settings["recovery_init_sync_method"] = "syncfs"  # one call after a kill, not one a file
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        self._end(signal.SIGKILL)  # what is left of an attempt to start
         place: list[str | Path] = ["-D", self.folder / "data", "-h", "127.0.0.1", "-p", str(self.port)]
         with self._log().open("ab") as log:
             self._process = subprocess.Popen(
@@ -128,6 +130,9 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
             )
+        # When the tests are killed, their end of the pipe closes, and the server must not outlive them.
+        watch = ["sh", "-c", 'read _; kill -QUIT "$0"', str(self._process.pid)]
+        self._watcher = subprocess.Popen(watch, stdin=subprocess.PIPE)
 
     def _processes(self) -> list[int]:
         """The numbers of the server's processes, the one that starts the others first."""
@@ -141,9 +146,13 @@ class PostgresServer:
         return self._process is None or self._process.poll() is not None
 
     def _end(self, signal_number: int) -> None:
+        if self._watcher is not None:
+            self._watcher.kill()
+            self._watcher.communicate()
+            self._watcher = None
         if self._process is not None:
             self._process.send_signal(signal_number)
-            self._process.wait(timeout=30)
+            self._process.wait(timeout=60)
             self._process = None
 
     def _log(self) -> Path:

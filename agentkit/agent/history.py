@@ -174,6 +174,7 @@ class SessionHistory:
                     event=event,
                 )
                 self._stored, self._stored_turns = entries, tuple(entry.turn for entry in entries)
+                self._trimmed = False
             self._has_journal = False
             self.open_turn = None
 

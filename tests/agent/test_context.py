@@ -14,6 +14,8 @@ from agentkit.testing import byte_tokenizer
 from tests.agent.talking import NUMBERING, TOKENIZERS, Talk, made_room, num_tokens
 from tests.inference.conversations import WEATHER, llama3, smollm2
 
+pytestmark = pytest.mark.model
+
 # Nothing is changed where nothing has to be
 
 

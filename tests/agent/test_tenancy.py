@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from agentkit.testing import StaticShield
 from tests.agent.support import policy, scripted
 from tests.inference.tiny import build_tiny_checkpoint
 
+TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
 SECRET = "My number is 4711."
 
 
@@ -115,20 +117,20 @@ async def test_an_export_that_another_tenant_imports_is_judged_again_and_goes_it
 
 async def test_one_tenant_s_cache_says_nothing_to_another(tmp_path: Path):
     checkpoint = build_tiny_checkpoint(tmp_path)
-    store = MemoryStore()
-    async with await LocalEngine.load(str(checkpoint)) as engine:
-        agent = Agent(
-            engine,
-            instructions="You keep a secret.",
-            policy=policy(),
-            store=store,
-            sampling=SamplingParams(max_tokens=4),
-        )
-        async with agent:
-            first = await agent.session("alice/1").run(SECRET)
-            again = await agent.session("alice/2").run(SECRET)
-            other = await agent.session("bob/1").run(SECRET)
-            beside = await agent.session("alice2/1").run(SECRET)
-    assert first.usage.cached_tokens == 0
-    assert again.usage.cached_tokens > 0
-    assert (other.usage.cached_tokens, beside.usage.cached_tokens) == (0, 0)
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
+    engine = await LocalEngine.load(str(checkpoint))
+    agent = Agent(
+        engine,
+        instructions="You keep a secret.",
+        policy=policy(),
+        store=MemoryStore(),
+        sampling=SamplingParams(max_tokens=4),
+    )
+    async with agent:
+        usages = {
+            session_id: (await agent.session(session_id).run(SECRET)).usage
+            for session_id in ("alice/1", "alice/2", "bob/1", "alice2/1", "alice/team/1", "alice")
+        }
+    await engine.close()
+    cached = [session_id for session_id, usage in usages.items() if usage.cached_tokens]
+    assert cached == ["alice/2"]
