@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from agentkit.memory.knowledge import Document as Document
     from agentkit.memory.knowledge import Embedder as Embedder
     from agentkit.memory.knowledge import KnowledgeStore as KnowledgeStore
+    from agentkit.memory.postgres import PostgresStore as PostgresStore
     from agentkit.memory.sqlite import SQLiteStore as SQLiteStore
     from agentkit.memory.store import Store as Store
     from agentkit.memory.window import Window as Window
@@ -114,6 +115,7 @@ _HOMES = {
     "inference.engine": ("LocalEngine",),
     "memory.in_process": ("MemoryStore",),
     "memory.knowledge": ("Document", "Embedder", "KnowledgeStore"),
+    "memory.postgres": ("PostgresStore",),
     "memory.sqlite": ("SQLiteStore",),
     "memory.store": ("Store",),
     "memory.window": ("Window",),
