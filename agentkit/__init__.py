@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from agentkit.memory.knowledge import KnowledgeStore as KnowledgeStore
     from agentkit.memory.postgres import PostgresStore as PostgresStore
     from agentkit.memory.sqlite import SQLiteStore as SQLiteStore
+    from agentkit.memory.store import SessionInfo as SessionInfo
     from agentkit.memory.store import Store as Store
     from agentkit.memory.window import Window as Window
     from agentkit.messages import Message as Message
@@ -117,7 +118,7 @@ _HOMES = {
     "memory.knowledge": ("Document", "Embedder", "KnowledgeStore"),
     "memory.postgres": ("PostgresStore",),
     "memory.sqlite": ("SQLiteStore",),
-    "memory.store": ("Store",),
+    "memory.store": ("SessionInfo", "Store"),
     "memory.window": ("Window",),
     "messages": ("Message", "Origin", "Provenance", "Role", "ToolCall"),
     "shields.base": ("Action", "Finding", "Shield", "ShieldInput", "Stage", "Verdict"),
