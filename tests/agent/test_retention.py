@@ -43,3 +43,19 @@ async def test_a_time_without_a_zone_is_refused():
     async with agent:
         with pytest.raises(ConfigurationError, match="time zone"):
             await agent.prune_sessions(before=datetime(2026, 1, 1))
+
+
+async def test_loading_a_long_session_adds_a_number_to_the_audit_log_not_a_record_a_message():
+    store = MemoryStore()
+    first, _ = scripted(*["One."] * 20, store=store)
+    async with first:
+        session = first.session("t/1")
+        for _ in range(20):
+            await session.run("Hi")
+    second, _ = scripted("Two.", store=store)
+    async with second:
+        result = await second.session("t/1").run("Hi")
+    details = (await store.audit("t"))[-1].details
+    assert details["readmitted"] == 40
+    assert len(details["decisions"]) < 5
+    assert len(result.decisions) == 40 + len(details["decisions"])
