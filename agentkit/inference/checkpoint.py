@@ -18,7 +18,8 @@ from agentkit.errors import ModelLoadError
 from agentkit.inference.config import ModelConfig
 from agentkit.inference.gguf_file import GGUFFile
 from agentkit.inference.llama_tensors import EMBEDDING, HEAD, expected_shapes
-from agentkit.inference.safetensors_files import SafetensorsFolder
+from agentkit.inference.meta_files import MetaFolder, is_meta_folder
+from agentkit.inference.safetensors_files import SafetensorsFolder, has_safetensors
 
 # Old checkpoints store these buffers; they follow from the configuration.
 _DERIVED_SUFFIX = "rotary_emb.inv_freq"
@@ -60,7 +61,7 @@ class TensorSource(Protocol):
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Load a folder of safetensors with its `config.json`, or a `.gguf` file.
+    """Load a folder of safetensors with its `config.json`, a folder of Meta's files, or a `.gguf` file.
 
     Raises:
         ModelLoadError: if it is missing, damaged or not a Llama model, or if its tensors are not exactly
@@ -75,14 +76,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _open(path: Path) -> TensorSource:
     if path.is_dir():
-        return SafetensorsFolder(path)
+        # Downloads may hold the same weights twice; safetensors are the ones to trust.
+        return (
+            MetaFolder(path)
+            if is_meta_folder(path) and not has_safetensors(path)
+            else SafetensorsFolder(path)
+        )
     if not path.exists():
         raise ModelLoadError(
-            f"no model at {path}: name a folder with config.json and safetensors, or a .gguf file"
+            f"no model at {path}: name a folder with config.json and safetensors, a folder with params.json and "
+            "consolidated.*.pth, or a .gguf file"
         )
     if path.suffix.lower() != ".gguf":
         raise ModelLoadError(
-            f"{path} is neither a folder nor a .gguf file; name the folder that holds config.json"
+            f"{path} is neither a folder nor a .gguf file; name the folder that holds the model's files"
         )
     return GGUFFile(path)
 
@@ -119,13 +126,16 @@ def _problem(kind: str, names: list[str]) -> str:
 
 
 def _settle_head(config: ModelConfig, tensors: dict[str, torch.Tensor]) -> ModelConfig:
-    """Drop a stored head that equals the embedding; one that differs unties the model, as in transformers."""
-    if not config.tie_embeddings or HEAD not in tensors:
+    """Drop a stored head that equals the embedding; one that differs unties the model, as in transformers.
+
+    Whether the head is stored depends on the file format, and the same model should be the same in all of them.
+    """
+    if HEAD not in tensors:
         return config
-    if torch.equal(tensors[HEAD], tensors[EMBEDDING]):
+    tied = torch.equal(tensors[HEAD], tensors[EMBEDDING])
+    if tied:
         del tensors[HEAD]
-        return config
-    return replace(config, tie_embeddings=False)
+    return replace(config, tie_embeddings=tied)
 
 
 def _fingerprint(config: ModelConfig, tensors: Mapping[str, torch.Tensor]) -> str:

@@ -10,6 +10,7 @@ from agentkit.errors import ConfigurationError, ModelLoadError
 from agentkit.inference.settings import integer, number
 
 ARCHITECTURE = "LlamaForCausalLM"
+_MAX_LAYERS = 1024  # far more than any Llama has; a damaged number would have us count tensors for ever
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,8 @@ class ModelConfig:
             "context_length",
         ):
             _require_positive(name, getattr(self, name))
+        if self.num_layers > _MAX_LAYERS:
+            raise ModelLoadError(f"num_layers must be at most {_MAX_LAYERS}, got {self.num_layers}")
         if self.num_heads % self.num_kv_heads:
             raise ModelLoadError(
                 f"num_heads must be a multiple of num_kv_heads, got {self.num_heads} and {self.num_kv_heads}"

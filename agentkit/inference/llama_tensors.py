@@ -53,5 +53,5 @@ def halves_rotated(name: str, weight: torch.Tensor, config: ModelConfig) -> torc
     else:
         return weight
     rows, columns = weight.shape
-    pairs = weight.view(num_heads, rows // num_heads // 2, 2, columns)
+    pairs = weight.reshape(num_heads, rows // num_heads // 2, 2, columns)
     return pairs.transpose(1, 2).reshape(rows, columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,11 +25,11 @@ def number(settings: Mapping[str, Any], key: str, default: float | None = None) 
     """Return a number as a float; a key that is missing or null has the default.
 
     Raises:
-        ModelLoadError: if there is neither a value nor a default, or the value is no number.
+        ModelLoadError: if there is neither a value nor a default, or the value is no finite number.
     """
     value = _value(settings, key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ModelLoadError(f"{key!r} must be a number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        raise ModelLoadError(f"{key!r} must be a finite number, got {value!r}")
     return float(value)
 
 

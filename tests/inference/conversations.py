@@ -45,7 +45,11 @@ HOSTILE = [
 
 @cache
 def llama3() -> Tokenizer:
-    return load_tokenizer(_package_folder("llama_models") / "llama3")
+    return load_tokenizer(llama3_tokenizer_file().parent)
+
+
+def llama3_tokenizer_file() -> Path:
+    return _package_folder("llama_models") / "llama3" / "tokenizer.model"
 
 
 @cache
