@@ -117,7 +117,9 @@ class Turn:
         parser = self._format.parser(tools if choice is not ToolChoice.NONE else ())
         decoder = self._format.output_decoder()
         gate = OutputGate(self._judge_output, self._sink, segment_tokens=self._segment_tokens)
-        grammar = self._format.call_grammar(tools, choice, answer_schema=self._answer_schema)
+        grammar = self._format.call_grammar(
+            tools, choice, max_calls=self._budget.limits.calls_per_step, answer_schema=self._answer_schema
+        )
         ids: list[int] = []
         stop_reason: StopReason | None = None
         async with aclosing(self._engine.generate(prompt, params, grammar=grammar)) as tokens:

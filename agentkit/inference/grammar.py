@@ -5,8 +5,6 @@ llguidance compiles and walks it in milliseconds, so every call may bring anothe
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +13,12 @@ import numpy as np
 
 from agentkit.errors import GrammarError
 from agentkit.inference.base import Grammar
+from agentkit.inference.schema_rule import LIMITS, one_line, schema_rule
 from agentkit.inference.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-# The whitespace of `json.dumps`: models were trained on it, and free whitespace lets a small one spin.
-_JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-# Errors must not carry the grammar's state: it holds what was generated.
-_LIMITS = llguidance.LLParserLimits(verbose_errors=False)
 _SILENT = 0
 
 
@@ -31,19 +26,9 @@ def json_schema_grammar(schema: Mapping[str, Any]) -> Grammar:
     """Return the grammar of the JSON texts that fit the schema, with the whitespace of `json.dumps`.
 
     Raises:
-        GrammarError: if the schema has a keyword that cannot be constrained, or is not a schema.
+        GrammarError: if the schema says something that a grammar cannot hold, naming the keyword and its place.
     """
-    try:
-        text = json.dumps({**schema, "x-guidance": _JSON_OPTIONS}, ensure_ascii=False)
-    except (TypeError, ValueError) as exc:
-        raise GrammarError(f"the schema is not plain JSON: {exc}") from exc
-    grammar = Grammar(lark=f"start: %json {text}")
-    is_error, messages = llguidance.LLMatcher.validate_grammar_with_warnings(
-        grammar.lark, None, limits=_LIMITS
-    )
-    if is_error:
-        raise GrammarError(_schema_problem(messages[0]))
-    return grammar
+    return Grammar(lark=f"start: {schema_rule(schema)}")
 
 
 class GrammarMatcher:
@@ -56,11 +41,11 @@ class GrammarMatcher:
     def __init__(self, grammar: Grammar, tokenizer: Tokenizer) -> None:
         self._vocab_size = tokenizer.vocab_size
         self._matcher = llguidance.LLMatcher(
-            tokenizer.llguidance(), grammar.lark, log_level=_SILENT, limits=_LIMITS
+            tokenizer.llguidance(), grammar.lark, log_level=_SILENT, limits=LIMITS
         )
         self._bitmask = np.zeros((self._vocab_size + 31) // 32, dtype=np.int32)
         if self._matcher.is_error():
-            raise GrammarError(f"the grammar does not compile: {_one_line(self._matcher.get_error())}")
+            raise GrammarError(f"the grammar does not compile: {one_line(self._matcher.get_error())}")
 
     @property
     def accepting(self) -> bool:
@@ -83,7 +68,7 @@ class GrammarMatcher:
         """
         self._matcher.unsafe_compute_mask_ptr(self._bitmask.ctypes.data, self._bitmask.nbytes)
         if self._matcher.is_error():
-            raise GrammarError(f"the grammar cannot be followed: {_one_line(self._matcher.get_error())}")
+            raise GrammarError(f"the grammar cannot be followed: {one_line(self._matcher.get_error())}")
         allowed = np.unpackbits(self._bitmask.view(np.uint8), bitorder="little")[: self._vocab_size][
             : len(logits)
         ]
@@ -101,20 +86,3 @@ class GrammarMatcher:
         """
         if not 0 <= token_id < self._vocab_size or not self._matcher.consume_token(token_id):
             raise GrammarError(f"the grammar does not allow token {token_id} here")
-
-
-def _schema_problem(message: str) -> str:
-    keywords = re.search(r"Unimplemented keys: \[(.*?)\]", message)
-    if keywords:
-        names = keywords.group(1).replace('"', "")
-        return f"the schema uses {names}, which cannot be constrained; remove it, or check it in the tool"
-    return f"the schema cannot be compiled: {_one_line(message)}"
-
-
-def _one_line(message: str) -> str:
-    """Return the sentence of llguidance's message, without its position and its echo of the grammar."""
-    sentence = re.sub(r"^(at )?\d+\(\d+\): ", "", message.strip()).partition("\n")[0]
-    detail = re.search(r"^error: (.*)$", message, flags=re.MULTILINE)
-    if detail:
-        sentence = f"{sentence} {detail.group(1)}"
-    return sentence.removeprefix("failed to compile JSON schema: ")[:200]

@@ -148,12 +148,22 @@ def test_special_tokens_are_allowed_where_a_grammar_names_them_and_only_there():
 @pytest.mark.parametrize(
     ("fragment", "complaint"),
     [
-        ({"uniqueItems": True}, "uniqueItems"),
-        ({"not": {"type": "string"}}, "not"),
-        ({"format": "no-such-format"}, "no-such-format"),
-        ({"type": "text"}, "text"),
-        ({"pattern": "(?=a)b"}, "look-around"),
-        ({"$ref": "#/$defs/none"}, "none"),
+        ({"type": "array", "uniqueItems": True}, "uniqueItems at properties.a;"),
+        ({"type": "array", "contains": {"type": "string"}}, "contains at properties.a;"),
+        ({"not": {"type": "string"}}, "not at properties.a;"),
+        ({"if": {"type": "string"}, "then": {"minLength": 1}}, "if, then at properties.a;"),
+        ({"type": "string", "format": "json-pointer"}, r"format at properties.a \(Unknown format"),
+        ({"type": "text"}, "type at properties.a"),
+        (
+            {"type": "string", "pattern": "(?=a)b"},
+            r"pattern at properties.a \(regex parse error: look-around",
+        ),
+        ({"$ref": "#/$defs/none"}, r"\$ref at properties.a"),
+        (
+            {"oneOf": [{"type": "string"}, {"type": "string", "minLength": 2}]},
+            "oneOf at properties.a .*anyOf",
+        ),
+        ({"anyOf": [{}, {"items": {"not": {}}}]}, r"not at properties.a.anyOf\[1\].items"),
         ({"default": object()}, "not plain JSON"),
     ],
 )
