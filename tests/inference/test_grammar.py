@@ -5,18 +5,21 @@ from __future__ import annotations
 import importlib.util
 import json
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import jsonschema
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from agentkit.errors import GrammarError
 from agentkit.inference.base import Grammar
 from agentkit.inference.grammar import GrammarMatcher, json_schema_grammar
 from agentkit.inference.tokenizer import Tokenizer, load_tokenizer
+from tests.inference.json_schemas import changed, schemas
+from tests.inference.tiny import build_tiny_checkpoint
 
 SCHEMA = {
     "type": "object",
@@ -82,6 +85,54 @@ def test_whatever_is_drawn_under_the_mask_fits_the_schema(seed):
         walker.advance(ids[-1])
 
     jsonschema.validate(json.loads(tokenizer().decode(ids)), SCHEMA)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(schema=schemas(), seed=st.integers(0, 2**32))
+def test_what_any_grammar_accepts_fits_its_schema_and_what_does_not_fit_is_refused(
+    small_vocabulary, schema, seed
+):
+    grammar = json_schema_grammar(schema)
+    text = drawn(GrammarMatcher(grammar, small_vocabulary), small_vocabulary, seed)
+    assume(text is not None)
+    value = json.loads(text)
+    validator = jsonschema.Draft202012Validator(
+        schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+    )
+
+    validator.validate(value)
+    assert accepts(grammar, small_vocabulary, text)
+    for other in islice(changed(value), 25):
+        assert validator.is_valid(other) or not accepts(grammar, small_vocabulary, json.dumps(other))
+
+
+@pytest.fixture(scope="module")
+def small_vocabulary(tmp_path_factory):
+    return load_tokenizer(build_tiny_checkpoint(tmp_path_factory.mktemp("tiny")))
+
+
+def drawn(walker: GrammarMatcher, vocabulary: Tokenizer, seed: int) -> str | None:
+    """Return a text drawn under the mask, None where it has no end in sight."""
+    generator = torch.Generator().manual_seed(seed)
+    closing = [token_id for text in ('"', "}", "]") for token_id in vocabulary.encode(text)]
+    ids: list[int] = []
+    while not walker.finished and len(ids) < 300:
+        logits = torch.randn(vocabulary.vocab_size, generator=generator)
+        logits[closing] += 3.0
+        walker.mask_logits(logits)
+        ids.append(int(logits.argmax()))
+        walker.advance(ids[-1])
+    return vocabulary.decode(ids) if walker.finished else None
+
+
+def accepts(grammar: Grammar, vocabulary: Tokenizer, text: str) -> bool:
+    walker = GrammarMatcher(grammar, vocabulary)
+    try:
+        for token_id in vocabulary.encode(text):
+            walker.advance(token_id)
+    except GrammarError:
+        return False
+    return walker.accepting
 
 
 def test_a_token_outside_the_grammar_is_refused():
