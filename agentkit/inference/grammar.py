@@ -1,12 +1,14 @@
 """Constrained decoding: which token may come next under a grammar. Knows no tools and no dialects.
 
-llguidance compiles and walks it in milliseconds, so every call may bring another grammar.
+llguidance compiles and walks it in milliseconds, so every call may bring another grammar; one that was seen
+lately is not compiled again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import llguidance
 import numpy as np
@@ -16,10 +18,11 @@ from agentkit.inference.base import Grammar
 from agentkit.inference.schema_rule import LIMITS, one_line, schema_rule
 from agentkit.inference.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    import torch
-
 _SILENT = 0
+
+# The steps of a conversation have the same grammar. Kept for as long as the vocabulary that it was compiled for.
+_COMPILED: WeakKeyDictionary[Tokenizer, dict[str, Any]] = WeakKeyDictionary()
+_MAX_COMPILED = 32
 
 
 def json_schema_grammar(schema: Mapping[str, Any]) -> Grammar:
@@ -40,12 +43,8 @@ class GrammarMatcher:
 
     def __init__(self, grammar: Grammar, tokenizer: Tokenizer) -> None:
         self._vocab_size = tokenizer.vocab_size
-        self._matcher = llguidance.LLMatcher(
-            tokenizer.llguidance(), grammar.lark, log_level=_SILENT, limits=LIMITS
-        )
+        self._matcher = _compiled(grammar, tokenizer).deep_copy()
         self._bitmask = np.zeros((self._vocab_size + 31) // 32, dtype=np.int32)
-        if self._matcher.is_error():
-            raise GrammarError(f"the grammar does not compile: {one_line(self._matcher.get_error())}")
 
     @property
     def accepting(self) -> bool:
@@ -55,13 +54,10 @@ class GrammarMatcher:
     @property
     def finished(self) -> bool:
         """Whether nothing may follow but an end token."""
-        return bool(self._matcher.is_stopped())
+        return bool(self._matcher.is_stopped()) and not self._matcher.is_error()
 
-    def mask_logits(self, logits: torch.Tensor) -> None:
-        """Set the logits (vocab,) of all tokens that may not come next to minus infinity, in place.
-
-        Logits wider than the vocabulary are padding, and never allowed. A token without a logit, such as a
-        padding token that was added to the tokenizer alone, cannot come at all.
+    def allowed(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Return for every token of the vocabulary whether it may come next.
 
         Raises:
             GrammarError: if no token can continue the output, or the grammar is too complex to follow.
@@ -69,14 +65,10 @@ class GrammarMatcher:
         self._matcher.unsafe_compute_mask_ptr(self._bitmask.ctypes.data, self._bitmask.nbytes)
         if self._matcher.is_error():
             raise GrammarError(f"the grammar cannot be followed: {one_line(self._matcher.get_error())}")
-        allowed = np.unpackbits(self._bitmask.view(np.uint8), bitorder="little")[: self._vocab_size][
-            : len(logits)
-        ]
-        if not allowed.any():
+        bits = np.unpackbits(self._bitmask.view(np.uint8), count=self._vocab_size, bitorder="little")
+        if not bits.any():
             raise GrammarError("the grammar allows no token of this vocabulary")
-        bias = np.where(allowed, np.float32(0.0), np.float32(-np.inf))
-        logits[: len(bias)] += logits.new_tensor(bias)
-        logits[self._vocab_size :] = float("-inf")
+        return bits.view(np.bool_)
 
     def advance(self, token_id: int) -> None:
         """Take the token that was drawn.
@@ -86,3 +78,16 @@ class GrammarMatcher:
         """
         if not 0 <= token_id < self._vocab_size or not self._matcher.consume_token(token_id):
             raise GrammarError(f"the grammar does not allow token {token_id} here")
+
+
+def _compiled(grammar: Grammar, tokenizer: Tokenizer) -> Any:
+    """Return the matcher at the beginning of the grammar, to be copied: a copy costs a thousandth of compiling."""
+    compiled = _COMPILED.setdefault(tokenizer, {})
+    if grammar.lark not in compiled:
+        matcher = llguidance.LLMatcher(tokenizer.llguidance(), grammar.lark, log_level=_SILENT, limits=LIMITS)
+        if matcher.is_error():
+            raise GrammarError(f"the grammar does not compile: {one_line(matcher.get_error())}")
+        for oldest in list(compiled)[: len(compiled) - _MAX_COMPILED + 1]:
+            compiled.pop(oldest, None)
+        compiled[grammar.lark] = matcher
+    return compiled[grammar.lark]

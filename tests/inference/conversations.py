@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import torch
 from hypothesis import strategies as st
 
 from agentkit.inference.base import Grammar
@@ -109,9 +108,7 @@ def matches(grammar: Grammar | None, tokenizer: Tokenizer, ids: Sequence[int]) -
     assert grammar is not None
     matcher = GrammarMatcher(grammar, tokenizer)
     for token_id in ids:
-        logits = torch.zeros(tokenizer.vocab_size)
-        matcher.mask_logits(logits)
-        if logits[token_id] != 0.0:
+        if not matcher.allowed()[token_id]:
             return False
         matcher.advance(token_id)
     return matcher.accepting

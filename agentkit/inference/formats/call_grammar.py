@@ -104,10 +104,18 @@ def _call_rule(tool: ToolSpec) -> str:
     # Closed: an argument that the tool does not have could only be refused later.
     arguments = closed({**tool.parameters, "type": "object"})
     try:
-        schema_rule(arguments)  # by itself: an error then names the place in the tool's own schema
         return schema_rule(_call_of(tool.name, arguments))
     except GrammarError as exc:
-        raise GrammarError(f"tool {tool.name}: {exc}") from exc
+        raise GrammarError(f"tool {tool.name}: {_problem_of(arguments) or exc}") from exc
+
+
+def _problem_of(schema: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a schema by itself: the place is then one in the tool's own schema."""
+    try:
+        schema_rule(schema)
+    except GrammarError as exc:
+        return str(exc)
+    return None
 
 
 def _call_of(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
