@@ -11,7 +11,7 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -26,6 +26,8 @@ from agentkit.inference.tokenizer import Tokenizer, load_tokenizer
 from agentkit.messages import ToolSpec
 
 PASS_MS = 15.0
+SEPARATORS = {"template": "\n", "hf-3.1": "; "}
+"""What each dialect writes between two calls."""
 
 WEATHER = {
     "type": "object",
@@ -121,6 +123,7 @@ def cases() -> list[Case]:
 def measure(case: Case, vocabulary: Tokenizer, repetitions: int) -> Row:
     dialect = format_for(vocabulary)
     choice = ToolChoice.AUTO if case.tools else ToolChoice.NONE
+    case = replace(case, text=case.text.replace("\n", SEPARATORS[dialect.name]))
     check_ms, walks = [], []
     for _ in range(repetitions):
         tools, answer = renewed(case)
