@@ -15,7 +15,7 @@ from gguf.quants import dequantize
 from agentkit.errors import ModelLoadError
 from agentkit.inference.config import ModelConfig
 from agentkit.inference.gguf_header import TensorInfo, read_gguf_header
-from agentkit.inference.llama_tensors import EMBEDDING, HEAD, NORM, halves_rotated, layer_tensor
+from agentkit.inference.llama_tensors import EMBEDDING, HEAD, NORM, halves_rotated, layer_tensor, renamed
 
 _ROPE_DIVISORS = "rope_freqs.weight"
 _TOP_NAMES = {"token_embd.weight": EMBEDDING, "output_norm.weight": NORM, "output.weight": HEAD}
@@ -42,7 +42,7 @@ class GGUFFile:
         self._path = path
         try:
             header = read_gguf_header(path, wanted=lambda key: not key.startswith("tokenizer."))
-            self._tensors = {_usual_name(name): info for name, info in header.tensors.items()}
+            self._tensors = renamed(header.tensors, _usual_name)
             self._check_extents()
             # Where a file does not say how many tokens it has, its embedding does.
             if EMBEDDING in self._tensors:

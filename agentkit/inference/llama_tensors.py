@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
 import torch
 
+from agentkit.errors import ModelLoadError
 from agentkit.inference.config import ModelConfig
+
+T = TypeVar("T")
 
 EMBEDDING = "model.embed_tokens.weight"
 NORM = "model.norm.weight"
@@ -38,6 +44,21 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     for index in range(config.num_layers):
         shapes |= {layer_tensor(index, part): shape for part, shape in layer.items()}
     return shapes
+
+
+def renamed(tensors: Mapping[str, T], usual_name: Callable[[str], str]) -> dict[str, T]:
+    """Return what a file holds by the usual names.
+
+    Raises:
+        ModelLoadError: if two of its names mean the same tensor.
+    """
+    result: dict[str, T] = {}
+    for name, tensor in tensors.items():
+        usual = usual_name(name)
+        if usual in result:
+            raise ModelLoadError(f"two tensors are both {usual}, one of them under the name {name}")
+        result[usual] = tensor
+    return result
 
 
 def halves_rotated(name: str, weight: torch.Tensor, config: ModelConfig) -> torch.Tensor:

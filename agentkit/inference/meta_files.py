@@ -18,6 +18,7 @@ from agentkit.inference.llama_tensors import (
     expected_shapes,
     halves_rotated,
     layer_tensor,
+    renamed,
 )
 from agentkit.inference.meta_params import config_from_params
 
@@ -134,7 +135,11 @@ def _load_shard(file: Path) -> dict[str, torch.Tensor]:
         raise ModelLoadError(
             f"{file} must hold tensors by name and nothing else; {len(strange)} entries are something else"
         )
-    return {_usual_name(name): tensor for name, tensor in content.items() if name != _DERIVED}
+    content.pop(_DERIVED, None)
+    try:
+        return renamed(content, _usual_name)
+    except ModelLoadError as exc:
+        raise ModelLoadError(f"{file}: {exc}") from exc
 
 
 def _load(file: Path) -> Any:

@@ -172,6 +172,10 @@ def test_stored_rotary_frequencies_are_ignored(folder: Path) -> None:
             lambda folder: change(folder / FIRST, {QUERY: torch.ones(3, 3).to_sparse()}),
             "1 entries are something",
         ),
+        (
+            lambda folder: change(folder / FIRST, {"model.norm.weight": torch.ones(64)}),
+            r"consolidated\.00\.pth: two tensors are both model\.norm\.weight",
+        ),
         (lambda folder: torch.save([1], folder / FIRST), "must hold tensors by name, got list"),
         (lambda folder: torch.save({}, folder / FIRST), "must hold tensors by name, got dict"),
     ],
