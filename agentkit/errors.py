@@ -52,6 +52,10 @@ class GrammarError(InferenceError):
     """A schema cannot be compiled into a grammar, or a grammar cannot match."""
 
 
+class KVFileError(InferenceError):
+    """A file of saved keys and values is missing, damaged, foreign, or cannot be written."""
+
+
 class ShieldError(AgentKitError):
     """A shield could not reach a verdict. The pipeline turns this into the policy's failure action."""
 
@@ -78,6 +82,10 @@ class StoreError(AgentKitError):
 
 class SessionBusyError(StoreError):
     """Another run is changing this session."""
+
+
+class UnfinishedTurnError(StoreError):
+    """The session's last turn was interrupted, or waits for an approval: resume it or abandon it first."""
 
 
 class BlockedError(AgentKitError):

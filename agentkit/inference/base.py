@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from agentkit.errors import ConfigurationError, InferenceError
 
@@ -62,11 +62,22 @@ class Grammar:
     lark: str
 
 
+MissReason: TypeAlias = Literal["new", "changed", "evicted", "forgotten"]
+"""Why the cached prefix of a prompt ends where it does.
+
+`new`: nothing cached went further. `changed`: a cached sequence begins alike and goes on with another token.
+`evicted`: it was cached, and gave way to something used since. `forgotten`: it was dropped on demand. Whether
+another scope holds the tokens is never among them: that would tell one tenant what another has said.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """What one call cost. Tokens are counts, times are seconds.
 
-    `prompt_tokens = cached_tokens + prefilled_tokens`.
+    `prompt_tokens = cached_tokens + prefilled_tokens`. Where more than the last token had to be prefilled,
+    `miss_at` is the index of the first one and `miss_reason` says why. A sum has those of its first call that
+    missed.
     """
 
     prompt_tokens: int = 0
@@ -76,8 +87,11 @@ class Usage:
     queue_seconds: float = 0.0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    miss_at: int | None = None
+    miss_reason: MissReason | None = None
 
     def __add__(self, other: Usage) -> Usage:
+        missed = other if self.miss_at is None else self
         return Usage(
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
@@ -86,6 +100,8 @@ class Usage:
             queue_seconds=self.queue_seconds + other.queue_seconds,
             prefill_seconds=self.prefill_seconds + other.prefill_seconds,
             decode_seconds=self.decode_seconds + other.decode_seconds,
+            miss_at=missed.miss_at,
+            miss_reason=missed.miss_reason,
         )
 
 

@@ -173,20 +173,24 @@ class ModelConfig:
 class EngineConfig:
     """How an engine runs a model.
 
-    `kv_cache_bytes` bounds the key-value pairs kept between calls; `prefill_chunk` is how many prompt tokens
-    run before others get their turn; `threads` and `context_length` are torch's and the model's where None;
-    `device` is `auto`, or a name that torch knows, such as `cpu` or `cuda`.
+    `kv_cache_bytes` is the memory of all key-value pairs, in use and cached: no request can be longer than what
+    fits. They are kept in pages of `page_tokens`. `prefill_chunk` is how many prompt tokens run before others get
+    their turn; `threads` and `context_length` are torch's and the model's where None; `device` is `auto`, or a
+    name that torch knows, such as `cpu` or `cuda`.
     """
 
     kv_cache_bytes: int = 1 << 30
+    page_tokens: int = 32
     prefill_chunk: int = 256
     threads: int | None = None
     context_length: int | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.kv_cache_bytes < 0:
-            raise ConfigurationError(f"kv_cache_bytes must be at least 0, got {self.kv_cache_bytes}")
+        if self.kv_cache_bytes < 1:
+            raise ConfigurationError(f"kv_cache_bytes must be at least 1, got {self.kv_cache_bytes}")
+        if self.page_tokens < 1:
+            raise ConfigurationError(f"page_tokens must be at least 1, got {self.page_tokens}")
         if self.prefill_chunk < 1:
             raise ConfigurationError(f"prefill_chunk must be at least 1, got {self.prefill_chunk}")
         if self.threads is not None and self.threads < 1:

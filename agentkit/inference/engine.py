@@ -5,23 +5,44 @@ The async face of one worker thread, which owns the device: the event loop only 
 
 from __future__ import annotations
 
-import hashlib
 import weakref
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
+import numpy as np
 import torch
 
-from agentkit.errors import ConfigurationError, ContextLengthError, InferenceError, ModelLoadError
-from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingParams, Score
-from agentkit.inference.catalog import ResolvedModel, resolve
-from agentkit.inference.checkpoint import load_checkpoint
+from agentkit.errors import ContextLengthError, InferenceError, KVFileError
+from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingParams, Score, Usage
 from agentkit.inference.config import EngineConfig
+from agentkit.inference.kv_cache import KVCache, Pin
+from agentkit.inference.loading import cache_identity, context_length, load_model, new_pool
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
-from agentkit.inference.request import GenerationRequest, ScoreRequest
-from agentkit.inference.tokenizer import Tokenizer, load_tokenizer
-from agentkit.inference.worker import EngineStats, Worker, is_out_of_memory
+from agentkit.inference.request import (
+    GenerationRequest,
+    HiddenStatesRequest,
+    PrefillRequest,
+    Request,
+    ScoreRequest,
+)
+from agentkit.inference.saved_kv import SavedKV, Warmth
+from agentkit.inference.scheduler import EngineStats, Scheduler
+from agentkit.inference.tokenizer import Tokenizer
+from agentkit.inference.worker import Worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Core:
+    """What holds the model and its memory: an engine lets go of it when it is closed."""
+
+    scheduler: Scheduler
+    cache: KVCache
+    saved: SavedKV
 
 
 class LocalEngine:
@@ -49,11 +70,17 @@ class LocalEngine:
         self.config = EngineConfig() if config is None else config
         self.name = name
         self.fingerprint = tokenizer.fingerprint if fingerprint is None else fingerprint
-        self._model: LlamaModel | None = model
         self._vocab_size = model.config.vocab_size
         self._tokenizer = tokenizer
-        self._context_length = _context_length(self.config, model)
-        self._worker = Worker(self.config) if worker is None else worker
+        pool = new_pool(self.config, model)
+        self._context_length = min(context_length(self.config, model), pool.capacity)
+        cache = KVCache(pool, cache_identity(fingerprint, model))
+        self._pool_tokens = pool.capacity
+        self._num_layers = model.config.num_layers
+        self._worker = Worker(threads=self.config.threads) if worker is None else worker
+        scheduler = Scheduler(model, cache, prefill_chunk=self.config.prefill_chunk)
+        self._worker.serve(scheduler)
+        self._core: _Core | None = _Core(scheduler=scheduler, cache=cache, saved=SavedKV(self._worker, cache))
         weakref.finalize(self, self._worker.close_at_exit)
 
     @classmethod
@@ -65,9 +92,17 @@ class LocalEngine:
             ModelLoadError: if the reference names nothing, or its checkpoint cannot be loaded.
         """
         config = EngineConfig() if config is None else config
-        worker = Worker(config)
+        worker = Worker(threads=config.threads)
         try:
-            return await worker.call(lambda: _loaded(cls, reference, config, worker))
+            loaded = await worker.call(lambda: load_model(reference, config))
+            return cls(
+                loaded.model,
+                loaded.tokenizer,
+                config,
+                name=loaded.name,
+                fingerprint=loaded.fingerprint,
+                worker=worker,
+            )
         except BaseException:
             worker.close()
             raise
@@ -90,13 +125,17 @@ class LocalEngine:
         grammar: Grammar | None = None,
         priority: Priority = Priority.INTERACTIVE,
         scope: str = "",
+        public_prefix: int = 0,
     ) -> AsyncGenerator[GeneratedToken, None]:
-        """Generate after the prompt, as `Engine.generate` promises; begins when the first token is asked for."""
-        self._check_prompt(prompt_ids)
+        """Generate after the prompt, as `Engine.generate` promises; begins when the first token is asked for.
+
+        The first `public_prefix` tokens hold nothing private: what is cached of them, every scope may use. They
+        are for system prompts and templates.
+        """
+        self._check_prompt(prompt_ids, public_prefix)
         self._check_ids("stop", sorted(params.stop_ids))
         mailbox: Mailbox[GeneratedToken] = Mailbox()
         request = GenerationRequest(
-            self._open_model(),
             prompt_ids,
             params,
             grammar=grammar,
@@ -105,16 +144,14 @@ class LocalEngine:
             priority=priority,
             scope=scope,
             mailbox=mailbox,
+            public_prefix=public_prefix,
         )
-        self._worker.submit(request)
-        try:
+        with self._submitted(request):
             while True:
                 token = await mailbox.receive()
                 yield token
                 if token.stop_reason is not None:
                     return
-        finally:
-            self._worker.cancel(request)
 
     async def score(
         self,
@@ -123,33 +160,145 @@ class LocalEngine:
         *,
         priority: Priority = Priority.SHIELD,
         scope: str = "",
+        public_prefix: int = 0,
     ) -> Score:
-        """Return the log-probability of each candidate as the next token, as `Engine.score` promises."""
-        self._check_prompt(prompt_ids)
+        """Return the log-probability of each candidate as the next token, as `Engine.score` promises.
+
+        `public_prefix` is as in `generate`.
+        """
+        self._check_prompt(prompt_ids, public_prefix)
         if len(candidate_ids) == 0:
             raise InferenceError("a score needs at least one candidate id, got none")
         self._check_ids("candidate", candidate_ids)
         mailbox: Mailbox[Score] = Mailbox()
         request = ScoreRequest(
-            self._open_model(), prompt_ids, candidate_ids, priority=priority, scope=scope, mailbox=mailbox
+            prompt_ids,
+            candidate_ids,
+            priority=priority,
+            scope=scope,
+            mailbox=mailbox,
+            public_prefix=public_prefix,
         )
-        self._worker.submit(request)
-        try:
+        with self._submitted(request):
             return await mailbox.receive()
-        finally:
-            self._worker.cancel(request)
 
     async def forget(self, ids: Sequence[int], *, keep: int, scope: str = "") -> None:
         """Drop what is cached of these ids past the first `keep`, in whatever sequence holds it.
 
-        Calls that are in progress keep theirs until they end.
+        Calls that are in progress keep theirs until they end; what was declared public stays.
 
         Raises:
             InferenceError: if `keep` is negative or the engine is closed.
         """
         if keep < 0:
             raise InferenceError(f"keep must be at least 0, got {keep}")
-        await self._worker.forget(list(ids), keep=keep, scope=scope)
+        cache, unwanted = self._open().cache, list(ids)
+        await self._worker.call(lambda: cache.forget(unwanted, keep=keep, scope=scope))
+
+    @asynccontextmanager
+    async def pinned(self, ids: Sequence[int], *, scope: str = "") -> AsyncGenerator[int, None]:
+        """Keep what is cached of these ids while the block runs, however much is used meanwhile.
+
+        Gives the number of tokens that it holds. Only a request that could not go on otherwise, with nobody else
+        running, takes what is pinned.
+
+        Raises:
+            InferenceError: if the engine is closed.
+        """
+        cache, wanted = self._open().cache, list(ids)
+        pins: list[Pin] = []
+        try:
+            await self._worker.call(lambda: pins.append(cache.pin(wanted, scope=scope)))
+            yield pins[0].tokens
+        finally:
+            with suppress(InferenceError):  # closed: nothing is cached any more
+                self._worker.post(lambda: cache.unpin(*pins))
+
+    async def hidden_states(
+        self,
+        ids: Sequence[int],
+        layers: Sequence[int],
+        *,
+        start: int = 0,
+        priority: Priority = Priority.SHIELD,
+        scope: str = "",
+    ) -> np.ndarray:
+        """Return what the layers make of the ids from `start` on, in fp32: (ids, layers, hidden_size).
+
+        Layer 0 is the embedding, layer `n` the output of the n-th, before the model's last norm. What is cached of
+        the ids before `start` is used; what is computed stays cached, for whoever generates after these ids.
+
+        Raises:
+            ContextLengthError, InferenceError: as `generate`, or if `layers` or `start` are out of range.
+        """
+        self._check_prompt(ids, 0)
+        if not layers or not all(0 <= layer <= self._num_layers for layer in layers):
+            raise InferenceError(f"layers must name some of 0 to {self._num_layers}, got {list(layers)}")
+        if not 0 <= start < len(ids):
+            raise InferenceError(f"start must be at least 0 and below {len(ids)}, got {start}")
+        mailbox: Mailbox[torch.Tensor] = Mailbox()
+        request = HiddenStatesRequest(
+            ids, layers, start=start, priority=priority, scope=scope, mailbox=mailbox
+        )
+        with self._submitted(request):
+            return (await mailbox.receive()).numpy()
+
+    async def save_kv(self, ids: Sequence[int], path: str | Path, *, scope: str = "") -> int:
+        """Write what is cached of these ids to a file; return how many tokens that is, 0 for none and no file.
+
+        Raises:
+            KVFileError: if the file cannot be written; one that was there stays as it was.
+            InferenceError: if the engine is closed.
+        """
+        return await self._open().saved.save(ids, Path(path), scope=scope)
+
+    async def load_kv(self, path: str | Path, ids: Sequence[int], *, scope: str = "") -> int:
+        """Cache what a file of `save_kv` holds of these ids; return how many of them are cached now.
+
+        Raises:
+            KVFileError: if the file is missing, damaged, or was written for another model, scope or other ids;
+                nothing has changed then.
+            InferenceError: if the engine is closed.
+        """
+        return await self._open().saved.load(Path(path), ids, scope=scope)
+
+    def prefers_loading(self) -> bool:
+        """Whether loading tokens is likely to be faster than computing them, by what was measured here so far.
+
+        True until both have been measured.
+
+        Raises:
+            InferenceError: if the engine is closed.
+        """
+        core = self._open()
+        loading, computing = core.saved.speed.seconds_for(1), core.scheduler.prefill_speed.seconds_for(1)
+        return loading is None or computing is None or loading <= computing
+
+    async def warm(self, ids: Sequence[int], path: str | Path, *, scope: str = "") -> Warmth:
+        """Have ids cached: from a file where there is a good one and loading is faster, else by computing them.
+
+        Raises:
+            ContextLengthError, InferenceError: as `generate`.
+        """
+        self._check_prompt(ids, 0)
+        cached = loaded = await self._open().saved.cached(ids, scope=scope)
+        problem = None
+        if cached < len(ids) and self.prefers_loading():
+            try:
+                loaded = await self.load_kv(path, ids, scope=scope)
+            except KVFileError as error:
+                problem = error
+        if loaded < len(ids):
+            mailbox: Mailbox[Usage] = Mailbox()
+            request = PrefillRequest(ids, priority=Priority.BACKGROUND, scope=scope, mailbox=mailbox)
+            with self._submitted(request):
+                await mailbox.receive()
+        return Warmth(
+            cached_tokens=cached,
+            loaded_tokens=loaded - cached,
+            computed_tokens=len(ids) - loaded,
+            problem=problem,
+        )
 
     async def stats(self) -> EngineStats:
         """Return what the engine holds now.
@@ -157,25 +306,46 @@ class LocalEngine:
         Raises:
             InferenceError: if the engine is closed.
         """
-        return await self._worker.stats()
+        return await self._worker.call(self._open().scheduler.stats)
 
     async def close(self) -> None:
         """Free the model and end its thread, as `Engine.close` promises."""
         self._worker.close()
-        self._model = None
+        self._core = None
         await anyio.to_thread.run_sync(self._worker.join)
 
-    def _open_model(self) -> LlamaModel:
-        if self._model is None:
-            raise InferenceError("the engine is closed")
-        return self._model
+    @contextmanager
+    def _submitted(self, request: Request[Any]) -> Iterator[None]:
+        """Have a request served until the block ends, however it does."""
+        scheduler = self._open().scheduler
+        self._worker.post(lambda: scheduler.submit(request))
+        try:
+            yield
+        finally:
+            with suppress(InferenceError):  # closed: every request has ended
+                self._worker.post(lambda: scheduler.cancel(request))
 
-    def _check_prompt(self, prompt_ids: Sequence[int]) -> None:
+    def _open(self) -> _Core:
+        if self._core is None:
+            raise InferenceError("the engine is closed")
+        return self._core
+
+    def _check_prompt(self, prompt_ids: Sequence[int], public_prefix: int) -> None:
         if len(prompt_ids) == 0:
             raise InferenceError("the prompt is empty; it needs at least one token")
         self._check_ids("prompt", prompt_ids)
-        if len(prompt_ids) >= self._context_length:
-            raise ContextLengthError(prompt_tokens=len(prompt_ids), context_length=self._context_length)
+        if not 0 <= public_prefix <= len(prompt_ids):
+            raise InferenceError(
+                f"public_prefix is {public_prefix}, the prompt has {len(prompt_ids)} tokens; it must lie within"
+            )
+        if len(prompt_ids) < self._context_length:
+            return
+        if self._context_length == self._pool_tokens:
+            raise InferenceError(
+                f"the KV cache holds {self._pool_tokens} tokens, the prompt has {len(prompt_ids)} and needs one "
+                "more; raise kv_cache_bytes, or shorten the conversation"
+            )
+        raise ContextLengthError(prompt_tokens=len(prompt_ids), context_length=self._context_length)
 
     def _check_ids(self, kind: str, ids: Sequence[int]) -> None:
         for token_id in ids:
@@ -183,45 +353,3 @@ class LocalEngine:
                 raise InferenceError(
                     f"{kind} id {token_id} is out of range; the vocabulary has {self._vocab_size} tokens"
                 )
-
-
-def _loaded(cls: type[LocalEngine], reference: str, config: EngineConfig, worker: Worker) -> LocalEngine:
-    """Load everything in the thread that will run it."""
-    device = _device(config)
-    resolved = resolve(reference)
-    tokenizer = load_tokenizer(resolved.path)
-    model, fingerprint = _load_model(resolved, device)
-    digest = hashlib.sha256(f"{fingerprint} {tokenizer.fingerprint}".encode()).hexdigest()
-    return cls(model, tokenizer, config, name=resolved.name, fingerprint=digest, worker=worker)
-
-
-def _load_model(resolved: ResolvedModel, device: torch.device) -> tuple[LlamaModel, str]:
-    """Return the model on the device and the fingerprint of its checkpoint."""
-    try:
-        checkpoint = load_checkpoint(resolved.path)
-        tensors = {name: tensor.to(device) for name, tensor in checkpoint.tensors.items()}
-        return LlamaModel(checkpoint.config, tensors), checkpoint.fingerprint
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ModelLoadError(f"{resolved.name} does not fit into the memory of {device}") from error
-
-
-def _device(config: EngineConfig) -> torch.device:
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=config.device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigurationError(
-            f"device {config.device!r} cannot be used here; use 'auto' or 'cpu'"
-        ) from error
-
-
-def _context_length(config: EngineConfig, model: LlamaModel) -> int:
-    longest = model.config.context_length
-    if config.context_length is None:
-        return longest
-    if config.context_length > longest:
-        raise ConfigurationError(f"context_length is {config.context_length}, the model's is {longest}")
-    return config.context_length

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that every reader of torch code knows
 
 from agentkit.errors import InferenceError
+from agentkit.inference.attention import Step, plan
 from agentkit.inference.config import ModelConfig
-from agentkit.inference.kv_cache import KVBuffer
-from agentkit.inference.layers import DecoderLayer, Step, rms_norm
+from agentkit.inference.kv_pages import PagePool
+from agentkit.inference.kv_sequence import KVSequence
+from agentkit.inference.layers import DecoderLayer, rms_norm
 from agentkit.inference.rope import rotary_angles, rotary_frequencies
 
-# A buffer that is full grows by this many positions at least, so that decoding rarely has to copy it.
-GROWTH = 256
+PAGE_TOKENS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one sequence has in a forward pass: the ids to append to it, and what is wanted of them.
+
+    `logits` says for how many of the last ids; `layers` whose hidden states: 0 is the embedding, `n` the
+    output of the n-th layer.
+    """
+
+    ids: Sequence[int]
+    kv: KVSequence
+    logits: int = 1
+    layers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What a part wanted, in fp32: `logits` (as many as wanted, vocab_size), `hidden` (layers, ids, hidden_size)."""
+
+    logits: torch.Tensor
+    hidden: torch.Tensor | None = None
 
 
 class LlamaModel:
     """A Llama model on the device and in the dtype of its tensors.
 
-    Not safe for concurrent calls on one buffer; the weights are only read.
+    Not safe for concurrent calls on one pool of pages; the weights are only read.
     """
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -33,67 +57,101 @@ class LlamaModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are, and where buffers and logits will be."""
+        """Where the weights are, and where pages and logits will be."""
         return self._embedding.device
 
-    def new_buffer(self, capacity: int = 0) -> KVBuffer:
-        """Return an empty buffer that fits this model."""
-        return KVBuffer(
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights, and of keys and values."""
+        return self._embedding.dtype
+
+    def page_bytes(self, page_tokens: int) -> int:
+        """Return the bytes of one page of keys and values."""
+        config = self.config
+        return (
+            2 * config.num_layers * config.num_kv_heads * config.head_dim * page_tokens * self.dtype.itemsize
+        )
+
+    def new_pool(self, num_pages: int, page_tokens: int = PAGE_TOKENS) -> PagePool:
+        """Return an empty pool of pages that fit this model."""
+        return PagePool(
+            num_pages=num_pages,
+            page_tokens=page_tokens,
             num_layers=self.config.num_layers,
             num_kv_heads=self.config.num_kv_heads,
             head_dim=self.config.head_dim,
-            capacity=capacity,
-            dtype=self._embedding.dtype,
+            dtype=self.dtype,
             device=self.device,
         )
 
-    def forward(self, ids: torch.Tensor, kv: KVBuffer, *, last_only: bool = True) -> torch.Tensor:
+    def new_buffer(self, capacity: int | None = None) -> KVSequence:
+        """Return an empty sequence in a pool of its own: for so many tokens, or as many as the context has."""
+        tokens = self.config.context_length if capacity is None else capacity
+        return KVSequence(self.new_pool(-(-tokens // PAGE_TOKENS)))
+
+    def forward(self, ids: torch.Tensor, kv: KVSequence, *, last_only: bool = True) -> torch.Tensor:
         """Run the ids at the positions after `kv.length`; append their keys and values to `kv`.
 
         Returns the fp32 logits of shape (1 or len(ids), vocab_size): of the last id, or of all. If it raises,
         `kv` holds what it held.
 
         Raises:
-            InferenceError: if there are no ids, or more than one row of them.
+            InferenceError: if there are no ids, or more than one row of them, or no page for them.
         """
         if ids.ndim != 1 or ids.shape[0] == 0:
             raise InferenceError(f"ids must be one row of at least one id, got the shape {tuple(ids.shape)}")
+        (output,) = self.forward_parts([Part(ids=ids.tolist(), kv=kv, logits=1 if last_only else len(ids))])
+        return output.logits
+
+    def forward_parts(self, parts: Sequence[Part]) -> list[Output]:
+        """Run the ids of several sequences of one pool side by side; append their keys and values to each.
+
+        If it raises, every sequence holds what it held.
+
+        Raises:
+            InferenceError: if the pool has no pages for them.
+        """
+        for part in parts:
+            part.kv.prepare(part.kv.length + len(part.ids))
         with torch.inference_mode():
-            step = self._step(kv.length, ids.shape[0])
-            if step.end > kv.capacity:
-                kv.reserve(max(step.end, kv.capacity + GROWTH))
-            hidden = F.embedding(ids.to(self.device), self._embedding)
-            for layer in self._layers:
-                hidden = layer.forward(hidden, kv, step)
-            if last_only:
-                hidden = hidden[-1:]
-            logits = F.linear(rms_norm(hidden, self._norm, self.config.rms_norm_eps), self._head)
-        kv.length = step.end
+            step = self._step(parts)
+            ids = torch.tensor([token_id for part in parts for token_id in part.ids], device=self.device)
+            hidden = F.embedding(ids, self._embedding)
+            observed = {layer for part in parts for layer in part.layers}
+            states = {0: hidden}
+            for number, layer in enumerate(self._layers, start=1):
+                hidden = layer.forward(hidden, parts[0].kv.pool, step)
+                if number in observed:
+                    states[number] = hidden
+            logits = self._logits(hidden, parts, step)
+        for part in parts:
+            part.kv.length += len(part.ids)
         # A copy made outside inference mode may be masked in place by the caller; the original may not.
-        return logits.to(torch.float32, copy=True)
+        rows = torch.split(logits.to(torch.float32, copy=True), [part.logits for part in parts])
+        return [
+            Output(
+                logits=row, hidden=torch.stack([states[layer][span.rows].float() for layer in part.layers])
+            )
+            if part.layers
+            else Output(logits=row)
+            for part, span, row in zip(parts, step.spans, rows, strict=True)
+        ]
 
-    def _step(self, start: int, count: int) -> Step:
-        cosines, signed_sines = rotary_angles(
-            self._frequencies, start=start, count=count, dtype=self._embedding.dtype
+    def _step(self, parts: Sequence[Part]) -> Step:
+        slots, spans = plan(
+            [(part.kv, len(part.ids)) for part in parts], dtype=self.dtype, device=self.device
         )
-        # torch aligns `is_causal` to the upper left: right only where the queries start at position 0.
-        mask = None
-        if start > 0 and count > 1:
-            mask = lower_right_causal_mask(start, count).to(self.device, self._embedding.dtype)
-        return Step(
-            start=start,
-            end=start + count,
-            cosines=cosines,
-            signed_sines=signed_sines,
-            causal=start == 0,
-            mask=mask,
+        positions = torch.cat(
+            [torch.arange(part.kv.length, part.kv.length + len(part.ids)) for part in parts]
         )
+        cosines, signed_sines = rotary_angles(self._frequencies, positions, dtype=self.dtype)
+        return Step(cosines=cosines, signed_sines=signed_sines, slots=slots, spans=spans)
 
-
-def lower_right_causal_mask(cached_len: int, query_len: int) -> torch.Tensor:
-    """Return what to add to the scores of the queries: zero where a key came before or is the query's own.
-
-    The shape is (query_len, cached_len + query_len).
-    """
-    hidden = torch.full((query_len, cached_len + query_len), float("-inf"))
-    return hidden.triu_(diagonal=cached_len + 1)
+    def _logits(self, hidden: torch.Tensor, parts: Sequence[Part], step: Step) -> torch.Tensor:
+        """Return the logits of the last rows that each part wants, one part after another."""
+        ends = [
+            (span.rows.stop - part.logits, span.rows.stop)
+            for part, span in zip(parts, step.spans, strict=True)
+        ]
+        wanted = torch.cat([hidden[start:end] for start, end in ends])
+        return F.linear(rms_norm(wanted, self._norm, self.config.rms_norm_eps), self._head)

@@ -1,10 +1,11 @@
-"""One request on its way through the model: prefill in chunks, then a token at a time. Knows no cache."""
+"""One request on its way through the model: prefill in chunks, then a token at a time. Decides nobody's turn."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 import torch
@@ -20,9 +21,10 @@ from agentkit.inference.base import (
     Usage,
 )
 from agentkit.inference.constraint import GrammarConstraint
-from agentkit.inference.kv_cache import KVBuffer
+from agentkit.inference.kv_cache import Miss
+from agentkit.inference.kv_sequence import KVSequence
 from agentkit.inference.mailbox import Mailbox
-from agentkit.inference.model import GROWTH, LlamaModel
+from agentkit.inference.model import Output, Part
 from agentkit.inference.sampler import Sampler
 from agentkit.inference.tokenizer import Tokenizer
 
@@ -32,89 +34,134 @@ T = TypeVar("T")
 class Request(ABC, Generic[T]):
     """The ids of a prompt and its output. `kv` holds the first of them; the rest is still to be computed.
 
-    Results and errors go to the mailbox. Between two steps the request may be dropped at any time.
+    `kv` is None while the request waits: before its start, and whenever its memory was lent to another. Results
+    and errors go to the mailbox. Between two steps the request may be dropped at any time.
     """
+
+    disposable = False
+    """Whether nobody will go on from where this request ends."""
 
     def __init__(
         self,
-        model: LlamaModel,
         prompt_ids: Sequence[int],
         *,
-        max_tokens: int,
         priority: Priority,
         scope: str,
         mailbox: Mailbox[T],
+        public_prefix: int = 0,
     ) -> None:
-        self.model = model
         self.ids = list(prompt_ids)
         self.priority = priority
         self.scope = scope
-        self.kv: KVBuffer | None = None
+        self.public_prefix = public_prefix
+        self.kv: KVSequence | None = None
         self.finished = False
         self._prompt_tokens = len(self.ids)
-        self._max_tokens = max_tokens
         self._mailbox = mailbox
         self._cached_tokens = 0
+        self._miss: Miss | None = None
         self._submitted_at = time.perf_counter()
-        self._started_at = self._submitted_at
+        self._started_at: float | None = None
         self._prefilled_at: float | None = None
 
-    def start(self, kv: KVBuffer) -> None:
-        """Begin with a buffer that holds a prefix of the prompt: all of it but one token, at most."""
-        self.kv = kv
-        self._cached_tokens = kv.length
-        self._started_at = time.perf_counter()
-        kv.reserve(self._prompt_tokens + min(self._max_tokens, GROWTH))
+    @property
+    def reusable(self) -> int:
+        """How many of the leading ids need not be computed if they are cached."""
+        return len(self.ids) - 1
 
-    def step(self, chunk: int) -> None:
-        """Compute at most `chunk` of the ids that `kv` lacks; use the logits of the last one, if it was reached."""
-        if self.kv is None:
-            raise InferenceError("a request takes steps only between its start and its end")
-        pending = self.ids[self.kv.length : self.kv.length + chunk]
-        logits = self.model.forward(torch.tensor(pending, dtype=torch.int64), self.kv)
-        if self.kv.length < len(self.ids):
-            return
-        if self._prefilled_at is None:
-            self._prefilled_at = time.perf_counter()
-        self._use(logits[0])
+    @property
+    def pending(self) -> int:
+        """How many ids are still to be computed."""
+        return len(self.ids) - (0 if self.kv is None else self.kv.length)
+
+    @property
+    def decoding(self) -> bool:
+        """Whether all that is pending is the token drawn last."""
+        return self._prefilled_at is not None and self.pending == 1
+
+    def begin(self, kv: KVSequence, miss: Miss | None) -> None:
+        """Take a sequence that holds some of the ids; the first time, that says what was cached."""
+        self.kv = kv
+        if self._started_at is None:
+            self._started_at = time.perf_counter()
+            self._cached_tokens = kv.length
+            self._miss = miss
+            self._start()
+
+    def part(self, count: int) -> Part:
+        """Return what the next step computes: at most `count` of the pending ids."""
+        kv = self._held()
+        ids = self.ids[kv.length : kv.length + count]
+        return Part(ids=ids, kv=kv, logits=int(kv.length + len(ids) == len(self.ids)))
+
+    @abstractmethod
+    def take(self, output: Output) -> None:
+        """Use what a step gave for its part, which `kv` holds by now: append a token, or finish, or neither."""
 
     def fail(self, error: Exception) -> None:
         """End with an error, which the caller of the engine gets."""
         self.finished = True
         self._mailbox.send(error)
 
-    @abstractmethod
-    def _use(self, logits: torch.Tensor) -> None:
-        """Take the logits (vocab_size,) of the token after `ids`: append one, or finish."""
+    def _start(self) -> None:
+        """Do what is due once, before the first step."""
+
+    def _held(self) -> KVSequence:
+        if self.kv is None:
+            raise InferenceError("a request takes steps only between its start and its end")
+        return self.kv
 
     def _usage(self) -> Usage:
         now = time.perf_counter()
+        started_at = now if self._started_at is None else self._started_at
         prefilled_at = now if self._prefilled_at is None else self._prefilled_at
         return Usage(
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             prefilled_tokens=self._prompt_tokens - self._cached_tokens,
             output_tokens=len(self.ids) - self._prompt_tokens,
-            queue_seconds=self._started_at - self._submitted_at,
-            prefill_seconds=prefilled_at - self._started_at,
+            queue_seconds=started_at - self._submitted_at,
+            prefill_seconds=prefilled_at - started_at,
             decode_seconds=now - prefilled_at,
+            miss_at=None if self._miss is None else self._miss.at,
+            miss_reason=None if self._miss is None else self._miss.reason,
         )
 
 
-class ScoreRequest(Request[Score]):
+class NextTokenRequest(Request[T]):
+    """A request that wants to know what comes after its ids."""
+
+    def take(self, output: Output) -> None:
+        """Use the logits, once there are any."""
+        if self.pending > 0:
+            return
+        if self._prefilled_at is None:
+            self._prefilled_at = time.perf_counter()
+        self._use(output.logits[-1])
+
+    @abstractmethod
+    def _use(self, logits: torch.Tensor) -> None:
+        """Take the logits (vocab_size,) of the token after `ids`: append one, or finish."""
+
+
+class ScoreRequest(NextTokenRequest[Score]):
     """Asks for the log-probabilities of some next tokens, once."""
+
+    disposable = True
 
     def __init__(
         self,
-        model: LlamaModel,
         prompt_ids: Sequence[int],
         candidate_ids: Sequence[int],
         *,
         priority: Priority,
         scope: str,
         mailbox: Mailbox[Score],
+        public_prefix: int = 0,
     ) -> None:
-        super().__init__(model, prompt_ids, max_tokens=0, priority=priority, scope=scope, mailbox=mailbox)
+        super().__init__(
+            prompt_ids, priority=priority, scope=scope, mailbox=mailbox, public_prefix=public_prefix
+        )
         self._candidate_ids = list(candidate_ids)
 
     def _use(self, logits: torch.Tensor) -> None:
@@ -125,12 +172,11 @@ class ScoreRequest(Request[Score]):
         self._mailbox.send(Score(logprobs=tuple(logprobs.tolist()), usage=self._usage()))
 
 
-class GenerationRequest(Request[GeneratedToken]):
+class GenerationRequest(NextTokenRequest[GeneratedToken]):
     """Draws tokens until one of them stops it, or there are enough, or the context is full."""
 
     def __init__(
         self,
-        model: LlamaModel,
         prompt_ids: Sequence[int],
         params: SamplingParams,
         *,
@@ -140,10 +186,12 @@ class GenerationRequest(Request[GeneratedToken]):
         priority: Priority,
         scope: str,
         mailbox: Mailbox[GeneratedToken],
+        public_prefix: int = 0,
     ) -> None:
         super().__init__(
-            model, prompt_ids, max_tokens=params.max_tokens, priority=priority, scope=scope, mailbox=mailbox
+            prompt_ids, priority=priority, scope=scope, mailbox=mailbox, public_prefix=public_prefix
         )
+        self._max_tokens = params.max_tokens
         self._stop_ids = params.stop_ids
         self._sampler = Sampler(params)
         self._grammar = grammar
@@ -151,9 +199,8 @@ class GenerationRequest(Request[GeneratedToken]):
         self._constraint: GrammarConstraint | None = None
         self._context_length = context_length
 
-    def start(self, kv: KVBuffer) -> None:
-        """Begin, and compile the grammar."""
-        super().start(kv)
+    def _start(self) -> None:
+        """Compile the grammar."""
         if self._grammar is not None:
             self._constraint = GrammarConstraint(self._grammar, self._tokenizer, self._stop_ids)
 
@@ -177,3 +224,52 @@ class GenerationRequest(Request[GeneratedToken]):
         if len(self.ids) >= self._context_length:
             return StopReason.CONTEXT_FULL
         return None
+
+
+class PrefillRequest(Request[Usage]):
+    """Has ids computed and cached; asks for nothing."""
+
+    def take(self, output: Output) -> None:
+        """Finish when all is computed."""
+        if self.pending == 0:
+            self.finished = True
+            self._mailbox.send(self._usage())
+
+
+class HiddenStatesRequest(Request[torch.Tensor]):
+    """Asks for the hidden states of some layers after the ids from `start` on: (ids, layers, hidden_size)."""
+
+    def __init__(
+        self,
+        ids: Sequence[int],
+        layers: Sequence[int],
+        *,
+        start: int,
+        priority: Priority,
+        scope: str,
+        mailbox: Mailbox[torch.Tensor],
+    ) -> None:
+        super().__init__(ids, priority=priority, scope=scope, mailbox=mailbox)
+        self._layers = tuple(layers)
+        self._next = start  # the first id whose hidden states are still wanted
+        self._states: list[torch.Tensor] = []
+
+    @property
+    def reusable(self) -> int:
+        """How many of the leading ids need not be computed if they are cached."""
+        return self._next
+
+    def part(self, count: int) -> Part:
+        """Return what the next step computes: hidden states, and no logits."""
+        return replace(super().part(count), logits=0, layers=self._layers)
+
+    def take(self, output: Output) -> None:
+        """Keep the hidden states; the last ones complete the answer."""
+        computed = len(self.ids) - self.pending
+        fresh = max(0, computed - self._next)  # the others came before `start`, or a second time
+        if output.hidden is not None and fresh > 0:
+            self._states.append(output.hidden[:, output.hidden.shape[1] - fresh :].cpu())
+            self._next = computed
+        if self.pending == 0:
+            self.finished = True
+            self._mailbox.send(torch.cat(self._states, dim=1).transpose(0, 1).contiguous())

@@ -25,20 +25,19 @@ def rotary_frequencies(config: ModelConfig) -> torch.Tensor:
 
 
 def rotary_angles(
-    frequencies: torch.Tensor, *, start: int, count: int, dtype: torch.dtype
+    frequencies: torch.Tensor, positions: torch.Tensor, *, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cosines and signed sines for `count` positions from `start`, as `rotate` wants them.
+    """Return cosines and signed sines of positions (rows,), as `rotate` wants them.
 
-    Both have the shape (count, 1, head_dim): one for all heads. The sines of the first half are negated.
+    Both have the shape (rows, 1, head_dim): one for all heads. The sines of the first half are negated.
     """
-    positions = torch.arange(start, start + count, dtype=torch.float32, device=frequencies.device)
-    angles = positions[:, None, None] * frequencies
+    angles = positions.to(frequencies)[:, None, None] * frequencies
     cosines, sines = angles.cos(), angles.sin()
     return torch.cat((cosines, cosines), -1).to(dtype), torch.cat((-sines, sines), -1).to(dtype)
 
 
 def rotate(heads: torch.Tensor, cosines: torch.Tensor, signed_sines: torch.Tensor) -> torch.Tensor:
-    """Turn heads of the shape (query_len, num_heads, head_dim), pairing element i with i + head_dim / 2."""
+    """Turn heads of the shape (rows, num_heads, head_dim), pairing element i with i + head_dim / 2."""
     first, second = heads.chunk(2, dim=-1)
     return torch.addcmul(heads * cosines, torch.cat((second, first), -1), signed_sines)
 

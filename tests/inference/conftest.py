@@ -42,7 +42,8 @@ async def open_engine(tiny_model, tiny_checkpoint) -> AsyncIterator[Callable[...
     engines: list[LocalEngine] = []
 
     def open_engine(**config) -> LocalEngine:
-        engines.append(LocalEngine(tiny_model, load_tokenizer(tiny_checkpoint), EngineConfig(**config)))
+        tokenizer = load_tokenizer(tiny_checkpoint)
+        engines.append(LocalEngine(tiny_model, tokenizer, EngineConfig(**config), fingerprint="tiny"))
         return engines[-1]
 
     yield open_engine

@@ -177,7 +177,8 @@ def test_the_wrong_number_of_divisors_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kv_cache_bytes": -1}, "kv_cache_bytes must be at least 0, got -1"),
+        ({"kv_cache_bytes": 0}, "kv_cache_bytes must be at least 1, got 0"),
+        ({"page_tokens": 0}, "page_tokens must be at least 1, got 0"),
         ({"prefill_chunk": 0}, "prefill_chunk must be at least 1, got 0"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
         ({"context_length": 1}, "context_length must be at least 2, got 1"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agentkit.errors import InferenceError
 from agentkit.inference.base import Completion, Engine, SamplingParams, StopReason, collect
 from agentkit.inference.engine import LocalEngine
-from agentkit.inference.prefix_cache import DISPOSABLE_TAIL
+from agentkit.inference.kv_cache import DISPOSABLE_TAIL
 from agentkit.inference.tokenizer import load_tokenizer
 from tests.inference.calling import fresh_scope, generate_all, greedy_ids, token_ids
 from tests.inference.tiny import TINY_CONTEXT, build_tiny_checkpoint
@@ -204,11 +204,62 @@ async def test_forgotten_ids_are_prefilled_again(engine, scope):
         await engine.forget(prompt, keep=-1, scope=scope)
 
 
-@pytest.mark.parametrize("kv_cache_bytes", [0, 100_000])
-async def test_idle_bytes_stay_within_the_limit(open_engine, kv_cache_bytes):
-    engine = open_engine(kv_cache_bytes=kv_cache_bytes)
+async def test_what_is_kept_stays_within_the_limit(open_engine):
+    engine = open_engine(kv_cache_bytes=100_000)
     for start in range(10, 20):
         await generate_all(engine, token_ids(100, start), max_tokens=3)
         stats = await engine.stats()
-        assert stats.cached_bytes <= kv_cache_bytes
-    assert (stats.cached_sequences > 0) == (kv_cache_bytes > 0)
+        assert 0 < stats.cached_bytes <= 100_000
+
+
+async def test_a_public_prefix_is_shared_by_all_scopes_up_to_its_last_full_page(engine):
+    system, alice, bob = token_ids(70, start=123), fresh_scope(), fresh_scope()
+
+    async def cached_tokens(rest: list[int], scope: str) -> int:
+        params = SamplingParams(max_tokens=1)
+        tokens = engine.generate([*system, *rest], params, scope=scope, public_prefix=len(system))
+        return (await collect(tokens)).usage.cached_tokens
+
+    assert await cached_tokens(token_ids(40), alice) == 0
+    assert await cached_tokens(token_ids(40), bob) == 64
+    assert await cached_tokens(token_ids(40), alice) == 109
+
+
+@pytest.mark.parametrize("public_prefix", [-1, 6])
+async def test_a_public_prefix_lies_within_the_prompt(engine, public_prefix):
+    with pytest.raises(InferenceError, match=f"public_prefix is {public_prefix}, the prompt has 5 tokens"):
+        await engine.score(token_ids(5), [1], public_prefix=public_prefix)
+
+
+# Why a prefix was not cached
+
+
+async def test_usage_says_where_the_cached_prefix_ended_and_why(engine, scope):
+    async def miss(prompt: list[int]) -> tuple[int | None, str | None]:
+        usage = (await generate_all(engine, prompt, scope, max_tokens=1)).usage
+        assert usage.miss_at in (None, usage.cached_tokens)
+        return usage.miss_at, usage.miss_reason
+
+    first = token_ids(100)
+    assert await miss(first) == (0, "new")
+    assert await miss(first) == (None, None)
+    assert await miss([*first, *token_ids(20, start=5)]) == (100, "new")
+    assert await miss([*first[:70], *token_ids(20, start=6)]) == (70, "changed")
+    await engine.forget(first, keep=40, scope=scope)
+    assert await miss(first) == (40, "forgotten")
+
+
+async def test_a_miss_tells_nothing_of_what_another_scope_holds(engine):
+    mine, other = fresh_scope(), fresh_scope()
+    await generate_all(engine, token_ids(100), other, max_tokens=1)
+    usage = (await generate_all(engine, token_ids(100), mine, max_tokens=1)).usage
+    assert (usage.miss_at, usage.miss_reason) == (0, "new")
+
+
+async def test_what_was_evicted_is_called_evicted(open_engine):
+    engine = open_engine(kv_cache_bytes=100_000)  # 12 pages of 32 tokens
+    await generate_all(engine, token_ids(100), max_tokens=1)
+    await generate_all(engine, token_ids(300, start=9), max_tokens=1)
+    usage = (await generate_all(engine, token_ids(100), max_tokens=1)).usage
+    assert usage.miss_reason == "evicted"
+    assert usage.miss_at == usage.cached_tokens < 96

@@ -118,6 +118,22 @@ async def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers(open_en
     assert len((await generate_all(engine, token_ids(19))).ids) == 1
 
 
+async def test_a_prompt_larger_than_the_whole_cache_is_refused(open_engine):
+    engine = open_engine(kv_cache_bytes=100_000)  # 12 pages of 32 tokens
+    assert engine.context_length == 384
+    with pytest.raises(InferenceError, match="cache holds 384 tokens, the prompt has 384 and needs one more"):
+        await generate_all(engine, token_ids(384))
+    completion = await generate_all(engine, token_ids(380), max_tokens=100)
+    assert (len(completion.ids), completion.stop_reason) == (4, StopReason.CONTEXT_FULL)
+
+
+async def test_a_cache_without_a_page_or_beyond_the_memory_is_refused(open_engine):
+    with pytest.raises(ConfigurationError, match="one page of 32 tokens takes 8192"):
+        open_engine(kv_cache_bytes=8191)
+    with pytest.raises(ConfigurationError, match="which cpu has no memory for"):
+        open_engine(kv_cache_bytes=1 << 60)
+
+
 async def test_damaged_weights_give_an_error_and_never_a_score(tiny_checkpoint):
     loaded = load_checkpoint(tiny_checkpoint)
     loaded.tensors["model.norm.weight"][:] = math.nan

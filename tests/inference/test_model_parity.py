@@ -107,7 +107,7 @@ def test_only_the_last_row_is_computed_unless_asked(model: LlamaModel) -> None:
     torch.testing.assert_close(last[0], every[-1], rtol=0, atol=TOLERANCE)
 
 
-def test_a_truncated_buffer_forgets(model: LlamaModel) -> None:
+def test_a_truncated_sequence_forgets(model: LlamaModel) -> None:
     kv = model.new_buffer()
     model.forward(IDS[:30], kv)
     kv.truncate(10)
@@ -118,10 +118,11 @@ def test_a_truncated_buffer_forgets(model: LlamaModel) -> None:
     torch.testing.assert_close(continued, fresh, rtol=0, atol=TOLERANCE)
 
 
-def test_copies_of_a_buffer_go_their_own_ways(model: LlamaModel) -> None:
+def test_a_fork_and_its_origin_go_their_own_ways(model: LlamaModel) -> None:
     kv = model.new_buffer()
     model.forward(IDS[:30], kv)
-    branch = kv.copy(20)
+    branch = kv.fork()
+    branch.truncate(20)
 
     model.forward(IDS[70:80], branch)
     continued = model.forward(IDS[30:40], kv)
@@ -142,7 +143,7 @@ def test_ids_must_be_one_row(model: LlamaModel, ids: torch.Tensor) -> None:
         model.forward(ids, model.new_buffer())
 
 
-def test_a_failed_pass_leaves_the_buffer_as_it_was(model: LlamaModel) -> None:
+def test_a_failed_pass_leaves_the_sequence_as_it_was(model: LlamaModel) -> None:
     kv = model.new_buffer()
     model.forward(IDS[:10], kv)
     with pytest.raises(IndexError):

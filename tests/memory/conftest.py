@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.memory.conformance")
+pytest.register_assert_rewrite("agentkit.testing.store_conformance")

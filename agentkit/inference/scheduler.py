@@ -1,0 +1,295 @@
+"""Who takes part in the next step of the device, and who waits for memory. Knows no threads and no async.
+
+A step is one forward pass: a chunk of prompts that shields wait for, or else one token for every request that
+decodes and, beside them, one chunk of the other prompts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+
+from agentkit.errors import AgentKitError, InferenceError
+from agentkit.inference.base import Priority
+from agentkit.inference.kv_cache import KVCache
+from agentkit.inference.model import LlamaModel
+from agentkit.inference.request import Request
+from agentkit.inference.speed import Speed
+
+AnyRequest: TypeAlias = Request[Any]
+
+FAIR_CHUNK = 4
+"""The prompt with the shortest rest goes first, but every so many chunks the one that came first does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """What an engine holds between two steps. A page that a request shares with the cache counts as both."""
+
+    active_requests: int
+    active_bytes: int
+    cached_sequences: int
+    cached_tokens: int
+    cached_bytes: int
+    free_bytes: int
+    preemptions: int
+
+
+class Scheduler:
+    """Serves requests by priority, and decoding ones all at once.
+
+    A request is admitted when there are pages for all its ids. Where one that decodes finds no page, the youngest
+    of the lowest priority gives up its own; it is resumed later, with the same output.
+    """
+
+    def __init__(self, model: LlamaModel, cache: KVCache, *, prefill_chunk: int) -> None:
+        self._model = model
+        self.cache = cache
+        self.prefill_speed = Speed()  # of steps that have a chunk in them, in tokens
+        self._prefill_chunk = prefill_chunk
+        self._arrivals = itertools.count()
+        self._ranks: dict[AnyRequest, tuple[int, int]] = {}  # everybody here: priority, then arrival
+        self._waiting: dict[
+            AnyRequest, int
+        ] = {}  # without memory; how many tokens are likely to be prefilled
+        self._running: list[AnyRequest] = []
+        self._starved: AnyRequest | None = (
+            None  # there was no room for it; nobody ranked behind it goes first
+        )
+        self._chunks = 0
+        self._verdicts_last = False
+        self._preemptions = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self._ranks)
+
+    def submit(self, request: AnyRequest) -> None:
+        """Let a request take part from the next step on."""
+        self._ranks[request] = (request.priority, next(self._arrivals))
+        self._await(request)
+
+    def cancel(self, request: AnyRequest) -> None:
+        """Take a request out and keep what it computed; nothing happens if it has ended."""
+        if request in self._ranks:
+            self._give_back(request)
+            self._waiting.pop(request, None)
+            del self._ranks[request]
+            if self._starved is request:
+                self._starved = None
+
+    def step(self) -> None:
+        """Run one forward pass for those whose turn it is, and hand out what it gave."""
+        # Decoding goes on between two chunks of a shield's prompts.
+        decodes_now = self._verdicts_last and any(request.decoding for request in self._running)
+        chosen = [] if decodes_now else self._chunk(Priority.SHIELD)
+        self._verdicts_last = bool(chosen)
+        if not chosen:
+            chosen = [(request, 1) for request in self._with_room()]
+            if not decodes_now:
+                chosen += self._chunk(Priority.INTERACTIVE) or self._chunk(Priority.BACKGROUND)
+        # To make room for one of them may have taken the pages of another.
+        self._run([(request, count) for request, count in chosen if request.kv is not None])
+
+    def stop(self, error: Exception) -> None:
+        """End every request with an error, and drop everything that is cached."""
+        for request in list(self._ranks):
+            request.fail(error)
+            self.cancel(request)
+        self.cache.clear()
+
+    def stats(self) -> EngineStats:
+        """Return what is held now."""
+        nodes = self.cache.tree.nodes
+        return EngineStats(
+            active_requests=len(self._ranks),
+            active_bytes=self.cache.active_bytes,
+            cached_sequences=sum(not node.children for node in nodes),
+            cached_tokens=sum(len(node.ids) for node in nodes),
+            cached_bytes=self.cache.cached_bytes,
+            free_bytes=self.cache.pool.free_pages * self.cache.pool.page_bytes,
+            preemptions=self._preemptions,
+        )
+
+    # Whose turn it is
+
+    def _with_room(self) -> list[AnyRequest]:
+        """Return those that decode and have a page for their next token."""
+        decoding = [request for request in self._running if request.decoding]
+        return [
+            request for request in sorted(decoding, key=self._ranks.__getitem__) if self._finds_room(request)
+        ]
+
+    def _chunk(self, priority: Priority) -> list[tuple[AnyRequest, int]]:
+        """Return whose prompts make up the next chunk of a priority, and how many tokens of each."""
+        chosen: list[tuple[AnyRequest, int]] = []
+        budget = self._prefill_chunk
+        for request in self._prefill_order(priority):
+            if request.kv is not None or self._admit(request):
+                count = min(budget, request.pending)
+                chosen.append((request, count))
+                budget -= count
+            if budget == 0:
+                break
+        self._chunks += bool(chosen)
+        return chosen
+
+    def _prefill_order(self, priority: Priority) -> list[AnyRequest]:
+        unfinished = [*self._waiting, *(request for request in self._running if not request.decoding)]
+        wanted = [request for request in unfinished if request.priority == priority]
+        wanted.sort(key=self._ranks.__getitem__)
+        if self._chunks % FAIR_CHUNK != FAIR_CHUNK - 1:
+            wanted.sort(key=lambda request: self._waiting.get(request, request.pending))
+        return wanted
+
+    # Memory
+
+    def _await(self, request: AnyRequest) -> None:
+        cached = self.cache.matched_tokens(request.ids, scope=request.scope)
+        self._waiting[request] = len(request.ids) - cached
+
+    def _admit(self, request: AnyRequest) -> bool:
+        """Give a waiting request what is cached of its ids and pages for the rest; False if it has to wait."""
+        if self._starved is not None and self._ranks[self._starved] < self._ranks[request]:
+            return False
+        request.kv, miss = self.cache.open(request.ids[: request.reusable], scope=request.scope)
+        # A page is left for everybody who runs: else they would soon take this one's again.
+        while not self.cache.reserve(request.kv, len(request.ids), spare=len(self._running)):
+            if self._preempt_behind((request.priority, math.inf)):
+                continue
+            if self._running:
+                self._give_back(request)
+                self._starved = request
+                return False
+            if not self._gets_room_alone(request):
+                return False
+        if self._starved is request:
+            self._starved = None
+        del self._waiting[request]
+        self._running.append(request)
+        return self._guarded(request, partial(request.begin, request.kv, miss))
+
+    def _finds_room(self, request: AnyRequest) -> bool:
+        """Get a page for the next token where one is needed; False if the request has to wait or has ended."""
+        if request.kv is None:
+            return False
+        while not self.cache.reserve(request.kv, len(request.ids)):
+            if self._preempt_behind(self._ranks[request]):
+                continue
+            if len(self._running) > 1:
+                self._preempt(request)
+                return False
+            if not self._gets_room_alone(request):
+                return False
+        return True
+
+    def _gets_room_alone(self, request: AnyRequest) -> bool:
+        """Where nobody else runs, a pin has to go; without one the request can never go on, and ends."""
+        if self.cache.drop_oldest_pin():
+            return True
+        pool = self.cache.pool
+        request.fail(
+            InferenceError(
+                f"the KV cache holds {pool.capacity} tokens, the request has {len(request.ids)}; "
+                "raise kv_cache_bytes, or shorten the prompt"
+            )
+        )
+        self.cancel(request)
+        return False
+
+    def _preempt_behind(self, rank: tuple[int, float]) -> bool:
+        """Take the memory of the last who runs, if that one comes behind the rank."""
+        last = max(self._running, key=self._ranks.__getitem__, default=None)
+        if last is None or self._ranks[last] <= rank:
+            return False
+        self._preempt(last)
+        return True
+
+    def _preempt(self, request: AnyRequest) -> None:
+        self._give_back(request)
+        self._await(request)
+        self._preemptions += 1
+
+    def _give_back(self, request: AnyRequest) -> None:
+        """Leave what a request has computed to the cache."""
+        kv, request.kv = request.kv, None
+        if kv is not None:
+            self.cache.close(
+                kv,
+                request.ids,
+                scope=request.scope,
+                public_tokens=request.public_prefix,
+                disposable=request.disposable,
+            )
+        if request in self._running:
+            self._running.remove(request)
+
+    # Steps
+
+    def _run(self, chosen: list[tuple[AnyRequest, int]]) -> None:
+        """Run one pass; if it fails, each request runs alone, and whatever goes wrong then ends that one only."""
+        if not chosen:
+            return
+        counts = [count for _, count in chosen]
+        started_at = time.perf_counter()
+        try:
+            outputs = self._model.forward_parts([request.part(count) for request, count in chosen])
+        except BaseException as error:  # noqa: BLE001  # a panic in a Rust library is no `Exception`
+            if len(chosen) > 1:
+                for one in chosen:
+                    self._run([one])
+            else:
+                self._end(chosen[0][0], error)
+            return
+        if sum(counts) > len(counts):
+            self.prefill_speed.measured(sum(counts), time.perf_counter() - started_at)
+        for (request, count), output in zip(chosen, outputs, strict=True):
+            if count > 1 and request.kv is not None:
+                self.cache.share(
+                    request.kv,
+                    request.ids,
+                    scope=request.scope,
+                    public_tokens=request.public_prefix,
+                    disposable=request.disposable,
+                )
+            self._guarded(request, partial(request.take, output))
+
+    def _guarded(self, request: AnyRequest, action: Callable[[], None]) -> bool:
+        """Let a request act; whatever goes wrong in it ends this request and no other. False if it has ended."""
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001  # the others are served, whatever this is
+            self._end(request, error)
+        if request.finished:
+            self.cancel(request)
+        return not request.finished
+
+    def _end(self, request: AnyRequest, error: BaseException) -> None:
+        request.fail(error if isinstance(error, AgentKitError) else self._translated(error, request))
+        self.cancel(request)
+
+    def _translated(self, error: BaseException, request: AnyRequest) -> InferenceError:
+        if is_out_of_memory(error):
+            translated = InferenceError(
+                f"out of memory with {len(request.ids)} tokens in the request and {len(self._ranks)} requests; "
+                "run fewer at a time, or shorten the prompt"
+            )
+        else:
+            translated = InferenceError(f"the engine failed in this request: {type(error).__name__}")
+        translated.__cause__ = error
+        return translated
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether torch or Python could not allocate; on a CPU torch says so only in its message."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
