@@ -123,7 +123,8 @@ class Agent:
         """Load the model and the shields, once; later calls return at once.
 
         Raises:
-            ModelLoadError, ConfigurationError, BlockedError: if a part cannot start; nothing stays loaded.
+            ModelLoadError, ConfigurationError, GrammarError, BlockedError: if a part cannot start; nothing stays
+                loaded.
         """
         if self._runtime is not None:
             return self._runtime

@@ -265,6 +265,7 @@ class _Runner:
             sink=self._sink,
             segment_tokens=runtime.setup.policy.streaming.segment_tokens,
             answer_schema=settings.schema,
+            calls_per_step=settings.limits.calls_per_step,
         )
         return Turn(
             transcript=history.transcript,
