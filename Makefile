@@ -27,6 +27,8 @@ bench: setup
 	$(BIN)/python -m benchmarks.first_token
 	$(BIN)/python -m benchmarks.tool_calls
 	$(BIN)/python -m benchmarks.shield_quality
+	$(BIN)/python -m benchmarks.grammar
+	$(BIN)/python -m benchmarks.store
 
 setup: $(VENV)/.ready
 
