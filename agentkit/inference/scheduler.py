@@ -133,7 +133,9 @@ class Scheduler:
         chosen: list[tuple[AnyRequest, int]] = []
         budget = self._prefill_chunk
         for request in self._prefill_order(priority):
-            if request.kv is not None or self._admit(request):
+            if request.kv is not None or (
+                not self._gains_by_waiting(request, chosen) and self._admit(request)
+            ):
                 count = min(budget, request.pending)
                 chosen.append((request, count))
                 budget -= count
@@ -149,6 +151,19 @@ class Scheduler:
         if self._chunks % FAIR_CHUNK != FAIR_CHUNK - 1:
             wanted.sort(key=lambda request: self._waiting.get(request, request.pending))
         return wanted
+
+    def _gains_by_waiting(self, request: AnyRequest, chosen: list[tuple[AnyRequest, int]]) -> bool:
+        """Whether this very chunk computes a page that a waiting request could have from the cache after it."""
+        page_tokens = self.cache.pool.page_tokens
+        cached = self.cache.matched_tokens(request.ids, scope=request.scope)
+        end = cached - cached % page_tokens + page_tokens
+        return end <= request.reusable and any(
+            other.scope == request.scope
+            and other.kv is not None
+            and other.kv.length + count >= end
+            and other.ids[:end] == request.ids[:end]
+            for other, count in chosen
+        )
 
     # Memory
 
