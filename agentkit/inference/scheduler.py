@@ -55,14 +55,13 @@ class Scheduler:
         self.prefill_speed = Speed()  # of steps that have a chunk in them, in tokens
         self._prefill_chunk = prefill_chunk
         self._arrivals = itertools.count()
-        self._ranks: dict[AnyRequest, tuple[int, int]] = {}  # everybody here: priority, then arrival
-        self._waiting: dict[
-            AnyRequest, int
-        ] = {}  # without memory; how many tokens are likely to be prefilled
+        # Everybody here, by priority and then arrival.
+        self._ranks: dict[AnyRequest, tuple[int, int]] = {}
+        # Those without memory, and how many tokens they are likely to prefill.
+        self._waiting: dict[AnyRequest, int] = {}
         self._running: list[AnyRequest] = []
-        self._starved: AnyRequest | None = (
-            None  # there was no room for it; nobody ranked behind it goes first
-        )
+        # There was no room for it: nobody ranked behind it is admitted first.
+        self._starved: AnyRequest | None = None
         self._chunks = 0
         self._verdicts_last = False
         self._preemptions = 0
