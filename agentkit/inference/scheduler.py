@@ -55,14 +55,13 @@ class Scheduler:
         self.prefill_speed = Speed()  # of steps that have a chunk in them, in tokens
         self._prefill_chunk = prefill_chunk
         self._arrivals = itertools.count()
-        self._ranks: dict[AnyRequest, tuple[int, int]] = {}  # everybody here: priority, then arrival
-        self._waiting: dict[
-            AnyRequest, int
-        ] = {}  # without memory; how many tokens are likely to be prefilled
+        # Everybody here, by priority and then arrival.
+        self._ranks: dict[AnyRequest, tuple[int, int]] = {}
+        # Those without memory, and how many tokens they are likely to prefill.
+        self._waiting: dict[AnyRequest, int] = {}
         self._running: list[AnyRequest] = []
-        self._starved: AnyRequest | None = (
-            None  # there was no room for it; nobody ranked behind it goes first
-        )
+        # There was no room for it: nobody ranked behind it is admitted first.
+        self._starved: AnyRequest | None = None
         self._chunks = 0
         self._verdicts_last = False
         self._preemptions = 0
@@ -133,7 +132,9 @@ class Scheduler:
         chosen: list[tuple[AnyRequest, int]] = []
         budget = self._prefill_chunk
         for request in self._prefill_order(priority):
-            if request.kv is not None or self._admit(request):
+            if request.kv is not None or (
+                not self._gains_by_waiting(request, chosen) and self._admit(request)
+            ):
                 count = min(budget, request.pending)
                 chosen.append((request, count))
                 budget -= count
@@ -149,6 +150,19 @@ class Scheduler:
         if self._chunks % FAIR_CHUNK != FAIR_CHUNK - 1:
             wanted.sort(key=lambda request: self._waiting.get(request, request.pending))
         return wanted
+
+    def _gains_by_waiting(self, request: AnyRequest, chosen: list[tuple[AnyRequest, int]]) -> bool:
+        """Whether this very chunk computes a page that a waiting request could have from the cache after it."""
+        page_tokens = self.cache.pool.page_tokens
+        cached = self.cache.matched_tokens(request.ids, scope=request.scope)
+        end = cached - cached % page_tokens + page_tokens
+        return end <= request.reusable and any(
+            other.scope == request.scope
+            and other.kv is not None
+            and other.kv.length + count >= end
+            and other.ids[:end] == request.ids[:end]
+            for other, count in chosen
+        )
 
     # Memory
 

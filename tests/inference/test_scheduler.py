@@ -166,8 +166,9 @@ def test_a_long_prompt_is_not_overtaken_for_ever(tiny_model):
     assert taken.count("long 16") == 2
 
 
-def test_requests_that_come_together_compute_their_common_prompt_once(tiny_model):
-    scheduler = new_scheduler(tiny_model)
+@pytest.mark.parametrize("prefill_chunk", [16, 1000])
+def test_requests_that_come_together_compute_their_common_prompt_once(tiny_model, prefill_chunk):
+    scheduler = new_scheduler(tiny_model, prefill_chunk=prefill_chunk)
     requests = [generation([*token_ids(100), 200 + number], max_tokens=2) for number in range(4)]
     for request in requests:
         scheduler.submit(request)
