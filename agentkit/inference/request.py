@@ -203,6 +203,7 @@ class GenerationRequest(NextTokenRequest[GeneratedToken]):
         """Compile the grammar."""
         if self._grammar is not None:
             self._constraint = GrammarConstraint(self._grammar, self._tokenizer, self._stop_ids)
+            self._constraint.begin_mask()
 
     def _use(self, logits: torch.Tensor) -> None:
         if self._constraint is not None:
@@ -212,6 +213,7 @@ class GenerationRequest(NextTokenRequest[GeneratedToken]):
         stop_reason = self._stop_reason(token_id)
         if stop_reason is None and self._constraint is not None:
             self._constraint.advance(token_id)
+            self._constraint.begin_mask()
         usage = None if stop_reason is None else self._usage()
         delivered = self._mailbox.send(GeneratedToken(id=token_id, stop_reason=stop_reason, usage=usage))
         self.finished = stop_reason is not None or not delivered
