@@ -21,6 +21,12 @@ BLOCK_TOKENS = 64
 LEAST_DOT_ROWS = 16
 """The matrix units take no fewer rows; a smaller group of query heads is padded to it."""
 
+PROGRAMS_PER_PROCESSOR = 4
+"""So many programs keep enough reads under way on one multiprocessor."""
+
+MOST_SPLITS = 64
+"""Joining more would cost more than reading in longer parts."""
+
 _OPERANDS = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 
@@ -75,6 +81,16 @@ def triton_paged_attention(
         num_warps=4,
     )
     return attended
+
+
+def splits_for(sequence_heads: int, *, processors: int) -> int:
+    """Return into how many splits each sequence goes, of which so many times key heads are read at once.
+
+    That is decided before the lengths are known: a split takes its share of what is there, and has nothing to do
+    where a sequence has fewer blocks than splits.
+    """
+    wanted = -(-processors * PROGRAMS_PER_PROCESSOR // sequence_heads)
+    return min(wanted, MOST_SPLITS)
 
 
 def _operands(dtype: torch.dtype) -> tl.dtype:
