@@ -65,6 +65,7 @@ class Peer:
             pad_token_id=0,
             eos_token_id=None,
         )
+        torch.compiler.reset()  # too many shapes, and it would stop compiling for new ones
         for _ in range(2):
             stopwatch = _Stopwatch()
             ids = torch.randint(self._model.config.vocab_size, (batch, context), device=self._device)
