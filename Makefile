@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check fix bench setup services clean
+.PHONY: demo test check fix bench bench-gpu setup services clean
 
 demo: setup
 	$(BIN)/agentkit demo
@@ -29,6 +29,11 @@ bench: setup
 	$(BIN)/python -m benchmarks.shield_quality
 	$(BIN)/python -m benchmarks.grammar
 	$(BIN)/python -m benchmarks.store
+
+# Not in .venv, whose torch may be one without CUDA: PYTHON brings torch >= 2.11 with CUDA, triton >= 3.6 and
+# transformers >= 5. Nothing is downloaded.
+bench-gpu:
+	$(PYTHON) -m benchmarks.gpu --output gpu.json
 
 setup: $(VENV)/.ready
 

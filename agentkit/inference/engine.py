@@ -21,7 +21,7 @@ from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingP
 from agentkit.inference.bounds import Bounds
 from agentkit.inference.config import EngineConfig
 from agentkit.inference.kv_cache import KVCache, Pin
-from agentkit.inference.loading import cache_identity, context_length, load_model, new_pool
+from agentkit.inference.loading import cache_identity, context_length, load_model, new_pool, new_runner
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
 from agentkit.inference.request import (
@@ -81,8 +81,10 @@ class LocalEngine:
             pool_tokens=pool.capacity,
         )
         self._worker = Worker(threads=self.config.threads) if worker is None else worker
-        scheduler = Scheduler(model, cache, prefill_chunk=self.config.prefill_chunk)
+        runner = new_runner(model, pool)
+        scheduler = Scheduler(model, cache, prefill_chunk=self.config.prefill_chunk, runner=runner)
         self._worker.serve(scheduler)
+        self._worker.post(scheduler.warm_up)
         self._core: _Core | None = _Core(scheduler=scheduler, cache=cache, saved=SavedKV(self._worker, cache))
         weakref.finalize(self, self._worker.close_at_exit)
 
