@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from agentkit.inference.base import Priority, SamplingParams
+from agentkit.inference.generation import GenerationRequest
 from agentkit.inference.kv_cache import KVCache
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
-from agentkit.inference.request import GenerationRequest, NextTokenRequest, Request
+from agentkit.inference.request import NextTokenRequest, Request
 from agentkit.inference.runner import DecodeRunner
 from agentkit.inference.scheduler import Scheduler
 from tests.inference.calling import token_ids

@@ -9,7 +9,8 @@ import torch
 
 from agentkit.errors import InferenceError
 from agentkit.inference.base import Priority
-from agentkit.inference.request import GenerationRequest, ScoreRequest
+from agentkit.inference.generation import GenerationRequest
+from agentkit.inference.request import ScoreRequest
 from agentkit.inference.runner import EagerRunner
 from tests.inference.calling import greedy_ids, token_ids
 from tests.inference.scheduling import (
