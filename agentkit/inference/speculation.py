@@ -64,18 +64,16 @@ class Speculation:
     def draft(self, requests: Sequence[Request[Any]], pool: PagePool, *, most: int) -> None:
         """Have the requests draft at most so many tokens together, in pages that are theirs or free.
 
-        A draft takes nobody's memory: where there is no free page for it, there is no draft.
+        A draft takes nobody's memory: it ends where no page is free. The ids themselves have theirs.
         """
         chances = [request.draft_chances(MAX_DRAFT) for request in requests]
         counts = worthwhile(chances, self.costs, most=most)
         for request, count in zip(requests, counts, strict=True):
             if count > 0 and request.kv is not None:
                 request.make_draft(count)
-                end = len(request.ids) + len(request.draft)
-                if request.kv.missing_pages(end) > pool.free_pages:
-                    request.draft = []
-                else:
-                    request.kv.prepare(end)
+                while request.kv.missing_pages(len(request.ids) + len(request.draft)) > pool.free_pages:
+                    request.draft.pop()
+                request.kv.prepare(len(request.ids) + len(request.draft))
 
 
 def worthwhile(chances: Sequence[Sequence[float]], costs: PassCosts, *, most: int) -> list[int]:

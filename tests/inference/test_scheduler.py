@@ -13,6 +13,7 @@ from agentkit.inference.generation import GenerationRequest
 from agentkit.inference.request import ScoreRequest
 from agentkit.inference.runner import EagerRunner
 from tests.inference.calling import greedy_ids, token_ids
+from tests.inference.drafts import eager_speculation
 from tests.inference.scheduling import (
     Inbox,
     RecordingRequest,
@@ -235,10 +236,14 @@ def test_nobody_younger_is_admitted_before_one_that_found_no_room(tiny_model):
     assert admitted == [False, False, False]
 
 
-@pytest.mark.parametrize("runner", [None, EagerRunner], ids=["one pass", "a runner"])
+@pytest.mark.parametrize(
+    ("runner", "speculation"),
+    [(None, None), (EagerRunner, None), (None, eager_speculation())],
+    ids=["one pass", "a runner", "drafts"],
+)
 @pytest.mark.parametrize("seed", range(12))
 def test_under_random_arrivals_cancels_and_shortage_everybody_gets_what_he_gets_alone(
-    tiny_model, seed, runner
+    tiny_model, seed, runner, speculation
 ):
     chance = random.Random(seed)
     scheduler = new_scheduler(
@@ -246,6 +251,7 @@ def test_under_random_arrivals_cancels_and_shortage_everybody_gets_what_he_gets_
         num_pages=chance.choice([10, 14, 30]),
         prefill_chunk=chance.choice([3, 16]),
         runner=runner,
+        speculation=speculation,
     )
     trunks = [token_ids(40, start=start) for start in range(2)]
     requests: list[tuple[GenerationRequest, list[int]]] = []
