@@ -1,6 +1,6 @@
 """What prompt lookup brings to a turn that copies and costs one that does not. `python -m benchmarks.speculation`.
 
-The copying turn repeats a tool's table of some 300 tokens, as text and as an argument under a grammar; the other one
+The copying turn repeats a tool's table of some 220 tokens, as text and as JSON under a grammar; the other one
 writes a story. Each is generated with speculation and without, in turns, from a cached prompt; the tokens must be the
 same. `price` is what a pass that verifies so many drafted tokens costs, in passes of one token.
 """

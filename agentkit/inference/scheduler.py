@@ -124,7 +124,7 @@ class Scheduler:
             chosen = self._chunk(Priority.INTERACTIVE) or self._chunk(Priority.BACKGROUND)
         # To make room for one of them may have taken the pages of another.
         able = [(request, count) for request, count in [*decoding, *chosen] if request.kv is not None]
-        if self._speculation is not None and not chosen:
+        if self._speculation is not None and not (chosen or decodes_now):
             requests = [request for request, _ in able]
             self._speculation.draft(requests, self.cache.pool, most=self._prefill_chunk)
         for together in self._passes(able):

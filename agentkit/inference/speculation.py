@@ -22,7 +22,7 @@ MAX_DRAFT = 15
 """Tokens drafted for one sequence: with the one drawn last, 16 rows."""
 
 ROW_PRICE = 0.1
-"""What a drafted row costs until that was measured, in plain passes (docs/decisions/0012-prompt-lookup.md)."""
+"""What each row adds to a pass with drafts until that was measured, in plain passes: about what it does on a CPU."""
 
 _WEIGHT_OF_THE_LAST = 0.3
 _FADING = 0.02

@@ -13,7 +13,7 @@ from agentkit.inference.generation import GenerationRequest
 from agentkit.inference.request import ScoreRequest
 from agentkit.inference.runner import EagerRunner
 from tests.inference.calling import greedy_ids, token_ids
-from tests.inference.drafts import eager_speculation
+from tests.inference.drafts import eager_speculation, foretold
 from tests.inference.scheduling import (
     Inbox,
     RecordingRequest,
@@ -268,6 +268,8 @@ def test_under_random_arrivals_cancels_and_shortage_everybody_gets_what_he_gets_
                 priority=chance.choice(list(Priority)),
                 scope=chance.choice("ab"),
             )
+            if speculation is not None:
+                foretold(request, greedy_ids(tiny_model, prompt, 24), errs=0.2, seed=to_come)
             requests.append((request, prompt))
             scheduler.submit(request)
         if requests and chance.random() < 0.05:

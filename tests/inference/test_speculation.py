@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit.inference.base import Grammar, StopReason
+from agentkit.inference.base import Grammar, Priority, StopReason
 from agentkit.inference.generation import GenerationRequest
 from agentkit.inference.runner import EagerRunner
 from agentkit.inference.scheduler import Scheduler
@@ -218,19 +218,21 @@ def test_under_a_grammar_the_output_is_the_same(tiny_model, tiny_checkpoint, tem
 # Turns and memory
 
 
-def test_beside_a_chunk_nobody_drafts(tiny_model):
+@pytest.mark.parametrize("priority", list(Priority))
+def test_while_a_prompt_has_chunks_to_go_nobody_drafts(tiny_model, priority):
     scheduler = speculating(tiny_model)
     request = foretold(generation(PROMPT, max_tokens=30), greedy_ids(tiny_model, PROMPT, 30))
     scheduler.submit(request)
     while not drawn(request):
         scheduler.step()
-    scheduler.submit(RecordingRequest([], "long", prompt=40, tokens=1))
+    scheduler.submit(RecordingRequest([], "long", prompt=40, tokens=1, priority=priority))
     counts = []
     while scheduler.busy:
         before = len(drawn(request))
         scheduler.step()
         counts.append(len(drawn(request)) - before)
-    assert counts[:3] == [1, 1, 1]
+    between = [0, 1, 0, 1, 0] if priority is Priority.SHIELD else [1, 1, 1]
+    assert counts[: len(between)] == between
     assert max(counts) > 1
 
 
