@@ -122,11 +122,12 @@ class Scheduler:
         decoding = [] if chosen else [(request, 1) for request in self._with_room()]
         if not chosen and not decodes_now:
             chosen = self._chunk(Priority.INTERACTIVE) or self._chunk(Priority.BACKGROUND)
+        if self._speculation is not None and not (chosen or decodes_now):
+            requests = [request for request, _ in decoding if request.kv is not None]
+            for request, draft in self._speculation.drafts(requests, most=self._prefill_chunk):
+                self._guarded(request, draft)
         # To make room for one of them may have taken the pages of another.
         able = [(request, count) for request, count in [*decoding, *chosen] if request.kv is not None]
-        if self._speculation is not None and not (chosen or decodes_now):
-            requests = [request for request, _ in able]
-            self._speculation.draft(requests, self.cache.pool, most=self._prefill_chunk)
         for together in self._passes(able):
             self._run(together)
 

@@ -9,10 +9,11 @@ requests' own, by how often they foretold right; the seconds are measured here, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from agentkit.inference.kv_pages import PagePool
+from agentkit.inference.kv_sequence import KVSequence
 from agentkit.inference.request import Request
 
 MAX_ROWS = 32
@@ -56,24 +57,19 @@ class PassCosts:
 
 
 class Speculation:
-    """Has requests draft as much as pays, before each pass that is nothing but decoding."""
+    """Says who drafts before a pass that is nothing but decoding, as much as pays."""
 
     def __init__(self, costs: PassCosts | None = None) -> None:
         self.costs = PassCosts() if costs is None else costs
 
-    def draft(self, requests: Sequence[Request[Any]], pool: PagePool, *, most: int) -> None:
-        """Have the requests draft at most so many tokens together, in pages that are theirs or free.
-
-        A draft takes nobody's memory: it ends where no page is free. The ids themselves have theirs.
-        """
+    def drafts(
+        self, requests: Sequence[Request[Any]], *, most: int
+    ) -> Iterator[tuple[Request[Any], Callable[[], None]]]:
+        """Yield the requests that are to draft and what makes their drafts: at most so many tokens together."""
         chances = [request.draft_chances(MAX_DRAFT) for request in requests]
-        counts = worthwhile(chances, self.costs, most=most)
-        for request, count in zip(requests, counts, strict=True):
+        for request, count in zip(requests, worthwhile(chances, self.costs, most=most), strict=True):
             if count > 0 and request.kv is not None:
-                request.make_draft(count)
-                while request.kv.missing_pages(len(request.ids) + len(request.draft)) > pool.free_pages:
-                    request.draft.pop()
-                request.kv.prepare(len(request.ids) + len(request.draft))
+                yield request, partial(_make_draft, request, request.kv, count)
 
 
 def worthwhile(chances: Sequence[Sequence[float]], costs: PassCosts, *, most: int) -> list[int]:
@@ -98,6 +94,14 @@ def worthwhile(chances: Sequence[Sequence[float]], costs: PassCosts, *, most: in
         costs.fade(plain)
     counts = Counter(index for _, index in ranked[:best])
     return [counts[index] for index in range(sequences)]
+
+
+def _make_draft(request: Request[Any], kv: KVSequence, count: int) -> None:
+    """Have a request draft in pages that are its own or free: a draft takes nobody's memory."""
+    request.make_draft(count)
+    while kv.missing_pages(len(request.ids) + len(request.draft)) > kv.pool.free_pages:
+        request.draft.pop()  # the ids themselves have their pages
+    kv.prepare(len(request.ids) + len(request.draft))
 
 
 def _bucket(rows: int) -> int:

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agentkit.inference.base import Grammar, Priority, StopReason
 from agentkit.inference.generation import GenerationRequest
 from agentkit.inference.runner import EagerRunner
 from agentkit.inference.scheduler import Scheduler
-from agentkit.inference.speculation import MAX_ROWS, PassCosts, worthwhile
 from agentkit.inference.tokenizer import load_tokenizer
 from tests.inference.calling import generate_all, greedy_ids, token_ids
-from tests.inference.drafts import FreeDrafts, eager_speculation, foretold
+from tests.inference.drafts import Oracle, eager_speculation, foretold
 from tests.inference.scheduling import RecordingRequest, drain, drawn, generation, new_scheduler
 
 PROMPT = token_ids(30)
-ENDLESS = 1000
 REPEATED = [*token_ids(12)] * 3
-
-
-def powers(chance: float, count: int = 15) -> list[float]:
-    return [chance**number for number in range(1, count + 1)]
-
-
-def costs(**drafted: float) -> PassCosts:
-    """Return costs where a plain pass of one takes a second, and one with drafts what is said."""
-    measured = PassCosts()
-    measured.measured(1.0, rows=1, sequences=1)
-    for rows, seconds in drafted.items():
-        measured.measured(seconds, rows=int(rows.removeprefix("rows")), sequences=1)
-    return measured
 
 
 def passes(scheduler: Scheduler) -> int:
@@ -49,62 +32,6 @@ def usage_of(request: GenerationRequest):
 
 def speculating(tiny_model, **options) -> Scheduler:
     return new_scheduler(tiny_model, speculation=eager_speculation(), **options)
-
-
-# How many
-
-
-def test_before_a_plain_pass_was_measured_nothing_is_drafted():
-    assert worthwhile([powers(0.99)], PassCosts(), most=ENDLESS) == [0]
-
-
-@pytest.mark.parametrize(("chance", "count"), [(0.99, 15), (0.8, 7), (0.5, 1), (0.05, 0)])
-def test_the_surer_the_longer(chance, count):
-    measured = costs(rows2=1.1, rows4=1.5, rows8=2.0, rows16=3.0)
-    assert worthwhile([powers(chance)], measured, most=ENDLESS) == [count]
-
-
-def test_dear_passes_are_not_run():
-    assert worthwhile([powers(0.99)], costs(rows2=2.0, rows4=4.0, rows8=8.0, rows16=16.0), most=ENDLESS) == [
-        0
-    ]
-
-
-def test_a_cost_that_was_measured_once_too_high_fades():
-    measured = costs(rows2=50.0, rows4=50.0, rows8=50.0, rows16=50.0)
-    counts = [worthwhile([powers(0.99)], measured, most=ENDLESS)[0] for _ in range(300)]
-    assert counts[0] == 0
-    assert counts[-1] > 0
-
-
-def test_the_likeliest_tokens_go_first_whosever_they_are():
-    assert worthwhile([powers(0.2), powers(0.99), []], FreeDrafts(), most=10) == [0, 10, 0]
-
-
-def test_beside_many_sequences_nothing_is_drafted():
-    assert sum(worthwhile([powers(0.99)] * MAX_ROWS, FreeDrafts(), most=ENDLESS)) == 0
-    assert sum(worthwhile([powers(0.99)] * (MAX_ROWS - 1), FreeDrafts(), most=ENDLESS)) == 1
-
-
-@given(
-    chances=st.lists(st.floats(0.01, 1.0).map(powers), min_size=1, max_size=40),
-    prices=st.lists(st.floats(0.5, 20.0), min_size=6, max_size=6),
-    most=st.integers(0, 40),
-)
-def test_no_draft_is_longer_than_allowed_or_likely_to_lose(chances, prices, most):
-    measured = PassCosts()
-    sequences = len(chances)
-    measured.measured(1.0, rows=sequences, sequences=sequences)
-    for power, price in enumerate(prices, start=1):
-        if 1 << power > sequences:
-            measured.measured(price, rows=1 << power, sequences=sequences)
-    counts = worthwhile(chances, measured, most=most)
-    rows = sequences + sum(counts)
-    assert sum(counts) <= most
-    assert rows <= max(MAX_ROWS, sequences)
-    if sum(counts) > 0:
-        tokens = sequences + sum(sum(row[:count]) for row, count in zip(chances, counts, strict=True))
-        assert tokens / measured.drafted(rows, 1.0) > sequences
 
 
 # The same output
@@ -322,6 +249,31 @@ def test_memory_that_ends_within_a_draft_ends_the_output_where_it_would(tiny_mod
     *tokens, error = request._mailbox.received  # type: ignore[attr-defined]
     assert [token.id for token in tokens] == greedy_ids(tiny_model, PROMPT, 3)
     assert "the KV cache holds 32 tokens, the request has 33" in str(error)
+
+
+class Panic(BaseException):
+    """What a Rust library raises when it panics: no `Exception`."""
+
+
+class PanickingOracle(Oracle):
+    """Fails when it is asked for a draft."""
+
+    def draft(self, count):
+        raise Panic
+
+
+def test_a_draft_that_fails_fails_only_its_request(tiny_model):
+    scheduler = speculating(tiny_model)
+    expected = greedy_ids(tiny_model, PROMPT, 20)
+    broken = generation(PROMPT, max_tokens=20, scope="broken")
+    broken._lookup = PanickingOracle([])
+    other = foretold(generation(PROMPT, max_tokens=20), expected)
+    for request in (broken, other):
+        scheduler.submit(request)
+    drain(scheduler)
+    assert isinstance(broken._mailbox.received[-1].__cause__, Panic)  # type: ignore[attr-defined]
+    assert drawn(other) == expected
+    assert scheduler.stats().active_bytes == 0
 
 
 # The engine
