@@ -77,7 +77,8 @@ class Usage:
 
     `prompt_tokens = cached_tokens + prefilled_tokens`. Where more than the last token had to be prefilled,
     `miss_at` is the index of the first one and `miss_reason` says why. A sum has those of its first call that
-    missed.
+    missed. `drafted_tokens` were guessed and computed ahead of their turn; `accepted_tokens` of them came, and are
+    among the output's.
     """
 
     prompt_tokens: int = 0
@@ -89,6 +90,8 @@ class Usage:
     decode_seconds: float = 0.0
     miss_at: int | None = None
     miss_reason: MissReason | None = None
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         missed = other if self.miss_at is None else self
@@ -102,6 +105,8 @@ class Usage:
             decode_seconds=self.decode_seconds + other.decode_seconds,
             miss_at=missed.miss_at,
             miss_reason=missed.miss_reason,
+            drafted_tokens=self.drafted_tokens + other.drafted_tokens,
+            accepted_tokens=self.accepted_tokens + other.accepted_tokens,
         )
 
 

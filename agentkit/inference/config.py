@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from agentkit.errors import ConfigurationError, ModelLoadError
 from agentkit.inference.settings import integer, number
@@ -169,6 +169,10 @@ class ModelConfig:
         )
 
 
+SpeculationMode: TypeAlias = Literal["prompt_lookup", "off"]
+"""How tokens are drafted ahead of their turn, for one pass to verify several."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """How an engine runs a model.
@@ -176,7 +180,7 @@ class EngineConfig:
     `kv_cache_bytes` is the memory of all key-value pairs, in use and cached: no request can be longer than what
     fits. They are kept in pages of `page_tokens`. `prefill_chunk` is how many prompt tokens run before others get
     their turn; `threads` and `context_length` are torch's and the model's where None; `device` is `auto`, or a
-    name that torch knows, such as `cpu` or `cuda`.
+    name that torch knows, such as `cpu` or `cuda`. `speculation` changes how fast an output comes, never which.
     """
 
     kv_cache_bytes: int = 1 << 30
@@ -185,6 +189,7 @@ class EngineConfig:
     threads: int | None = None
     context_length: int | None = None
     device: str = "auto"
+    speculation: SpeculationMode = "prompt_lookup"
 
     def __post_init__(self) -> None:
         if self.kv_cache_bytes < 1:
@@ -197,6 +202,9 @@ class EngineConfig:
             raise ConfigurationError(f"threads must be at least 1, got {self.threads}")
         if self.context_length is not None and self.context_length < 2:
             raise ConfigurationError(f"context_length must be at least 2, got {self.context_length}")
+        if self.speculation not in get_args(SpeculationMode):
+            modes = " or ".join(map(repr, get_args(SpeculationMode)))
+            raise ConfigurationError(f"speculation must be {modes}, got {self.speculation!r}")
 
 
 def _refuse_foreign(config: Mapping[str, Any]) -> None:

@@ -5,7 +5,8 @@ What may come next is known before the logits are: it can be worked out in anoth
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 import torch
@@ -62,6 +63,12 @@ class GrammarConstraint:
         if self._begun is not None:
             self._mask()  # the matcher must stand still while it is asked
         self._matcher.advance(token_id)
+
+    def allowed(self, token_ids: Sequence[int]) -> int:
+        """Return how many of these tokens the grammar allows one after another; takes none of them."""
+        if self._begun is not None:
+            wait([self._begun])  # the matcher must stand still while it is asked
+        return self._matcher.valid(token_ids)
 
     def _mask(self) -> torch.Tensor:
         """Return the mask that was begun, or work it out here."""

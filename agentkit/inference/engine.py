@@ -20,19 +20,15 @@ from agentkit.errors import InferenceError, KVFileError
 from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingParams, Score, Usage
 from agentkit.inference.bounds import Bounds
 from agentkit.inference.config import EngineConfig
+from agentkit.inference.generation import GenerationRequest
 from agentkit.inference.kv_cache import KVCache, Pin
 from agentkit.inference.loading import cache_identity, context_length, load_model, new_pool, new_runner
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
-from agentkit.inference.request import (
-    GenerationRequest,
-    HiddenStatesRequest,
-    PrefillRequest,
-    Request,
-    ScoreRequest,
-)
+from agentkit.inference.request import HiddenStatesRequest, PrefillRequest, Request, ScoreRequest
 from agentkit.inference.saved_kv import SavedKV, Warmth
 from agentkit.inference.scheduler import EngineStats, Scheduler
+from agentkit.inference.speculation import Speculation
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.inference.worker import Worker
 
@@ -82,7 +78,14 @@ class LocalEngine:
         )
         self._worker = Worker(threads=self.config.threads) if worker is None else worker
         runner = new_runner(model, pool)
-        scheduler = Scheduler(model, cache, prefill_chunk=self.config.prefill_chunk, runner=runner)
+        speculation = Speculation() if self.config.speculation == "prompt_lookup" else None
+        scheduler = Scheduler(
+            model,
+            cache,
+            prefill_chunk=self.config.prefill_chunk,
+            runner=runner,
+            speculation=speculation,
+        )
         self._worker.serve(scheduler)
         self._worker.post(scheduler.warm_up)
         self._core: _Core | None = _Core(scheduler=scheduler, cache=cache, saved=SavedKV(self._worker, cache))

@@ -6,7 +6,8 @@ lately is not compiled again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -69,6 +70,11 @@ class GrammarMatcher:
         if not bits.any():
             raise GrammarError("the grammar allows no token of this vocabulary")
         return bits.view(np.bool_)
+
+    def valid(self, token_ids: Sequence[int]) -> int:
+        """Return how many of these tokens may come one after another; takes none of them."""
+        known = list(takewhile(lambda token_id: token_id < self._vocab_size, token_ids))
+        return int(self._matcher.validate_tokens(known))
 
     def advance(self, token_id: int) -> None:
         """Take the token that was drawn.

@@ -12,10 +12,10 @@ from agentkit.errors import ConfigurationError, ModelLoadError
 from agentkit.inference.catalog import ResolvedModel, resolve
 from agentkit.inference.checkpoint import load_checkpoint
 from agentkit.inference.config import EngineConfig
+from agentkit.inference.failures import is_out_of_memory
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.model import LlamaModel
 from agentkit.inference.runner import DecodeRunner
-from agentkit.inference.scheduler import is_out_of_memory
 from agentkit.inference.tokenizer import Tokenizer, load_tokenizer
 
 

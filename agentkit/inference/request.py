@@ -1,4 +1,4 @@
-"""One request on its way through the model: prefill in chunks, then a token at a time. Decides nobody's turn."""
+"""One request on its way through the model: its ids, what of them is computed, what it asks. Decides nobody's turn."""
 
 from __future__ import annotations
 
@@ -11,23 +11,13 @@ from typing import Generic, TypeVar
 import torch
 
 from agentkit.errors import InferenceError
-from agentkit.inference.base import (
-    GeneratedToken,
-    Grammar,
-    Priority,
-    SamplingParams,
-    Score,
-    StopReason,
-    Usage,
-)
-from agentkit.inference.constraint import GrammarConstraint
+from agentkit.inference.base import Priority, Score, Usage
 from agentkit.inference.kv_cache import Miss
 from agentkit.inference.kv_sequence import KVSequence
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import Output, Part
 from agentkit.inference.runner import Row
-from agentkit.inference.sampler import Draw, Sampler
-from agentkit.inference.tokenizer import Tokenizer
+from agentkit.inference.sampler import Draw
 
 T = TypeVar("T")
 
@@ -37,6 +27,8 @@ class Request(ABC, Generic[T]):
 
     `kv` is None while the request waits: before its start, and whenever its memory was lent to another. Results
     and errors go to the mailbox. Between two steps the request may be dropped at any time.
+
+    `draft` is what may come after `ids`, for the next step to verify; it is empty between two steps.
     """
 
     disposable = False
@@ -57,6 +49,9 @@ class Request(ABC, Generic[T]):
         self.public_prefix = public_prefix
         self.kv: KVSequence | None = None
         self.finished = False
+        self.draft: list[int] = []
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
         self._prompt_tokens = len(self.ids)
         self._mailbox = mailbox
         self._cached_tokens = 0
@@ -90,10 +85,19 @@ class Request(ABC, Generic[T]):
             self._start()
 
     def part(self, count: int) -> Part:
-        """Return what the next step computes: at most `count` of the pending ids."""
+        """Return what the next step computes: at most `count` of the pending ids, and the draft behind the last."""
         kv = self._held()
         ids = self.ids[kv.length : kv.length + count]
-        return Part(ids=ids, kv=kv, logits=int(kv.length + len(ids) == len(self.ids)))
+        if kv.length + len(ids) < len(self.ids):
+            return Part(ids=ids, kv=kv, logits=0)
+        return Part(ids=[*ids, *self.draft], kv=kv, logits=1 + len(self.draft))
+
+    def draft_chances(self, most: int) -> list[float]:
+        """Return how likely each of at most so many next ids can be foretold, together with those before it."""
+        return []
+
+    def make_draft(self, count: int) -> None:
+        """Draft at most so many ids, no more than there were chances for."""
 
     @property
     def draw(self) -> Draw | None:
@@ -135,6 +139,8 @@ class Request(ABC, Generic[T]):
             decode_seconds=now - prefilled_at,
             miss_at=None if self._miss is None else self._miss.at,
             miss_reason=None if self._miss is None else self._miss.reason,
+            drafted_tokens=self.drafted_tokens,
+            accepted_tokens=self.accepted_tokens,
         )
 
 
@@ -151,7 +157,10 @@ class NextTokenRequest(Request[T]):
 
     @abstractmethod
     def _use(self, output: Output) -> None:
-        """Take the logits (1, vocab_size) of the token after `ids`, or that token: append one, or finish."""
+        """Take the logits after `ids` and each id of the draft, (1 + draft, vocab_size): append tokens, or finish.
+
+        Where the next token was drawn already, take that. `kv` holds nothing that is not in `ids` afterwards.
+        """
 
 
 class ScoreRequest(NextTokenRequest[Score]):
@@ -180,74 +189,6 @@ class ScoreRequest(NextTokenRequest[Score]):
             raise InferenceError("the model's logits are not numbers")
         self.finished = True
         self._mailbox.send(Score(logprobs=tuple(logprobs.tolist()), usage=self._usage()))
-
-
-class GenerationRequest(NextTokenRequest[GeneratedToken]):
-    """Draws tokens until one of them stops it, or there are enough, or the context is full."""
-
-    def __init__(
-        self,
-        prompt_ids: Sequence[int],
-        params: SamplingParams,
-        *,
-        grammar: Grammar | None,
-        tokenizer: Tokenizer,
-        context_length: int,
-        priority: Priority,
-        scope: str,
-        mailbox: Mailbox[GeneratedToken],
-        public_prefix: int = 0,
-    ) -> None:
-        super().__init__(
-            prompt_ids, priority=priority, scope=scope, mailbox=mailbox, public_prefix=public_prefix
-        )
-        self._max_tokens = params.max_tokens
-        self._stop_ids = params.stop_ids
-        self._sampler = Sampler(params)
-        self._grammar = grammar
-        self._tokenizer = tokenizer
-        self._constraint: GrammarConstraint | None = None
-        self._context_length = context_length
-
-    def _start(self) -> None:
-        """Compile the grammar."""
-        if self._grammar is not None:
-            self._constraint = GrammarConstraint(self._grammar, self._tokenizer, self._stop_ids)
-            self._constraint.begin_mask()
-
-    @property
-    def draw(self) -> Draw | None:
-        """How the next token is drawn, where no grammar has a say in it."""
-        return self._sampler.next if self._constraint is None else None
-
-    def _use(self, output: Output) -> None:
-        token_id = self._next_token(output)
-        self.ids.append(token_id)
-        stop_reason = self._stop_reason(token_id)
-        if stop_reason is None and self._constraint is not None:
-            self._constraint.advance(token_id)
-            self._constraint.begin_mask()
-        usage = None if stop_reason is None else self._usage()
-        delivered = self._mailbox.send(GeneratedToken(id=token_id, stop_reason=stop_reason, usage=usage))
-        self.finished = stop_reason is not None or not delivered
-
-    def _next_token(self, output: Output) -> int:
-        if output.drawn is not None:
-            self._sampler.advance()
-            return output.drawn
-        logits = output.logits[-1]
-        if self._constraint is not None:
-            self._constraint.mask(logits)
-        return self._sampler.draw(logits)
-
-    def _stop_reason(self, token_id: int) -> StopReason | None:
-        if token_id in self._stop_ids:
-            return StopReason.STOP_TOKEN
-        if len(self.ids) - self._prompt_tokens >= self._max_tokens:
-            return StopReason.MAX_TOKENS
-        if len(self.ids) >= self._context_length:
-            return StopReason.CONTEXT_FULL
-        return None
 
 
 class PrefillRequest(Request[Usage]):

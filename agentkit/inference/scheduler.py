@@ -1,7 +1,8 @@
 """Who takes part in the next step of the device, and who waits for memory. Knows no threads and no async.
 
 A step is one forward pass: a chunk of prompts that shields wait for, or else one token for every request that
-decodes and, beside them, one chunk of the other prompts. With a runner, those that decode are a pass of their own.
+decodes and, beside them, one chunk of the other prompts. Where nothing but decoding is due, requests may draft tokens
+that the same pass verifies. With a runner, those that decode are a pass of their own, and nobody drafts.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-import torch
-
-from agentkit.errors import AgentKitError, InferenceError
+from agentkit.errors import InferenceError
 from agentkit.inference.base import Priority
+from agentkit.inference.failures import translated
 from agentkit.inference.kv_cache import KVCache
 from agentkit.inference.model import LlamaModel, Output
 from agentkit.inference.request import Request
 from agentkit.inference.runner import DecodeRunner
+from agentkit.inference.speculation import Speculation
 from agentkit.inference.speed import Speed
 
 AnyRequest: TypeAlias = Request[Any]
@@ -32,7 +33,10 @@ FAIR_CHUNK = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """What an engine holds between two steps. A page that a request shares with the cache counts as both."""
+    """What an engine holds between two steps. A page that a request shares with the cache counts as both.
+
+    `drafted_tokens` were verified ahead of their turn since the start, and `accepted_tokens` of them were right.
+    """
 
     active_requests: int
     active_bytes: int
@@ -41,6 +45,8 @@ class EngineStats:
     cached_bytes: int
     free_bytes: int
     preemptions: int
+    drafted_tokens: int
+    accepted_tokens: int
 
 
 class Scheduler:
@@ -57,10 +63,13 @@ class Scheduler:
         *,
         prefill_chunk: int,
         runner: DecodeRunner | None = None,
+        speculation: Speculation | None = None,
     ) -> None:
         """Serve with a model; `runner` is what decodes, where the device has a better way than the model's own."""
         self._model = model
         self._runner = runner
+        # A runner's steps have one token of each sequence.
+        self._speculation = speculation if runner is None else None
         self.cache = cache
         self.prefill_speed = Speed()  # of steps that have a chunk in them, in tokens
         self._prefill_chunk = prefill_chunk
@@ -75,6 +84,8 @@ class Scheduler:
         self._chunks = 0
         self._verdicts_last = False
         self._preemptions = 0
+        # Of requests that have ended.
+        self._drafted_tokens = self._accepted_tokens = 0
 
     @property
     def busy(self) -> bool:
@@ -97,6 +108,8 @@ class Scheduler:
             self._give_back(request)
             self._waiting.pop(request, None)
             del self._ranks[request]
+            self._drafted_tokens += request.drafted_tokens
+            self._accepted_tokens += request.accepted_tokens
             if self._starved is request:
                 self._starved = None
 
@@ -106,12 +119,15 @@ class Scheduler:
         decodes_now = self._verdicts_last and any(request.decoding for request in self._running)
         chosen = [] if decodes_now else self._chunk(Priority.SHIELD)
         self._verdicts_last = bool(chosen)
-        if not chosen:
-            chosen = [(request, 1) for request in self._with_room()]
-            if not decodes_now:
-                chosen += self._chunk(Priority.INTERACTIVE) or self._chunk(Priority.BACKGROUND)
+        decoding = [] if chosen else [(request, 1) for request in self._with_room()]
+        if not chosen and not decodes_now:
+            chosen = self._chunk(Priority.INTERACTIVE) or self._chunk(Priority.BACKGROUND)
+        if self._speculation is not None and not (chosen or decodes_now):
+            requests = [request for request, _ in decoding if request.kv is not None]
+            for request, draft in self._speculation.drafts(requests, most=self._prefill_chunk):
+                self._guarded(request, draft)
         # To make room for one of them may have taken the pages of another.
-        able = [(request, count) for request, count in chosen if request.kv is not None]
+        able = [(request, count) for request, count in [*decoding, *chosen] if request.kv is not None]
         for together in self._passes(able):
             self._run(together)
 
@@ -133,6 +149,8 @@ class Scheduler:
             cached_bytes=self.cache.cached_bytes,
             free_bytes=self.cache.pool.free_pages * self.cache.pool.page_bytes,
             preemptions=self._preemptions,
+            drafted_tokens=self._drafted_tokens + sum(request.drafted_tokens for request in self._ranks),
+            accepted_tokens=self._accepted_tokens + sum(request.accepted_tokens for request in self._ranks),
         )
 
     # Whose turn it is
@@ -279,6 +297,7 @@ class Scheduler:
         if not chosen:
             return
         counts = [count for _, count in chosen]
+        rows = len(chosen) + sum(len(request.draft) for request, _ in chosen)
         started_at = time.perf_counter()
         try:
             outputs = self._compute(chosen)
@@ -289,8 +308,11 @@ class Scheduler:
             else:
                 self._end(chosen[0][0], error)
             return
+        seconds = time.perf_counter() - started_at
         if sum(counts) > len(counts):
-            self.prefill_speed.measured(sum(counts), time.perf_counter() - started_at)
+            self.prefill_speed.measured(sum(counts), seconds)
+        elif self._speculation is not None:
+            self._speculation.costs.measured(seconds, rows=rows, sequences=len(chosen))
         for (request, count), output in zip(chosen, outputs, strict=True):
             if count > 1 and request.kv is not None:
                 self.cache.share(
@@ -318,23 +340,5 @@ class Scheduler:
         return not request.finished
 
     def _end(self, request: AnyRequest, error: BaseException) -> None:
-        request.fail(error if isinstance(error, AgentKitError) else self._translated(error, request))
+        request.fail(translated(error, tokens=len(request.ids), requests=len(self._ranks)))
         self.cancel(request)
-
-    def _translated(self, error: BaseException, request: AnyRequest) -> InferenceError:
-        if is_out_of_memory(error):
-            translated = InferenceError(
-                f"out of memory with {len(request.ids)} tokens in the request and {len(self._ranks)} requests; "
-                "run fewer at a time, or shorten the prompt"
-            )
-        else:
-            translated = InferenceError(f"the engine failed in this request: {type(error).__name__}")
-        translated.__cause__ = error
-        return translated
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether torch or Python could not allocate; on a CPU torch says so only in its message."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

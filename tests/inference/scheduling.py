@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from agentkit.inference.base import Priority, SamplingParams
+from agentkit.inference.generation import GenerationRequest
 from agentkit.inference.kv_cache import KVCache
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
-from agentkit.inference.request import GenerationRequest, NextTokenRequest, Request
+from agentkit.inference.request import NextTokenRequest, Request
 from agentkit.inference.runner import DecodeRunner
 from agentkit.inference.scheduler import Scheduler
+from agentkit.inference.speculation import Speculation
 from tests.inference.calling import token_ids
 
 PAGE = 8
@@ -62,6 +64,7 @@ def new_scheduler(
     num_pages: int = 400,
     prefill_chunk: int = 16,
     runner: Callable[[LlamaModel, PagePool], DecodeRunner] | None = None,
+    speculation: Speculation | None = None,
 ) -> Scheduler:
     pool = model.new_pool(num_pages, PAGE)
     return Scheduler(
@@ -69,18 +72,27 @@ def new_scheduler(
         KVCache(pool, "tiny"),
         prefill_chunk=prefill_chunk,
         runner=None if runner is None else runner(model, pool),
+        speculation=speculation,
     )
 
 
 def generation(
-    prompt, *, max_tokens=8, priority=Priority.INTERACTIVE, scope="", **params
+    prompt,
+    *,
+    max_tokens=8,
+    priority=Priority.INTERACTIVE,
+    scope="",
+    grammar=None,
+    tokenizer=None,
+    context_length=4096,
+    **params,
 ) -> GenerationRequest:
     return GenerationRequest(
         prompt,
         SamplingParams(max_tokens=max_tokens, **params),
-        grammar=None,
-        tokenizer=None,  # type: ignore[arg-type]  # only a grammar needs one
-        context_length=4096,
+        grammar=grammar,
+        tokenizer=tokenizer,
+        context_length=context_length,
         priority=priority,
         scope=scope,
         mailbox=Inbox(),

@@ -182,9 +182,10 @@ def test_the_wrong_number_of_divisors_is_refused() -> None:
         ({"prefill_chunk": 0}, "prefill_chunk must be at least 1, got 0"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
         ({"context_length": 1}, "context_length must be at least 2, got 1"),
+        ({"speculation": "on"}, "speculation must be 'prompt_lookup' or 'off', got 'on'"),
     ],
 )
-def test_impossible_engine_settings_are_refused(change: dict[str, int], message: str) -> None:
+def test_impossible_engine_settings_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         EngineConfig(**change)  # type: ignore[arg-type]
 

@@ -81,6 +81,25 @@ def test_a_token_may_be_taken_while_a_mask_is_worked_out(vocabulary: Tokenizer) 
     assert allowed(walker, 320) == {second}
 
 
+@pytest.mark.parametrize("begin", [GrammarConstraint.begin_mask, lambda walker: None])
+def test_a_draft_is_allowed_up_to_where_the_grammar_forbids_it_and_none_of_it_is_taken(
+    vocabulary: Tokenizer, begin: Callable[[GrammarConstraint], None]
+) -> None:
+    a, b = vocabulary.encode("a")[0], vocabulary.encode("b")[0]
+    walker = constraint(text_grammar('"a" "b" "a" "b"'), vocabulary)
+    begin(walker)
+    assert [walker.allowed(draft) for draft in ([], [a], [a, b, b, a], [b], [a, 100_000])] == [0, 1, 2, 0, 1]
+    assert allowed(walker, 320) == {a}
+
+
+def test_behind_the_end_of_a_grammar_no_draft_is_allowed(vocabulary: Tokenizer) -> None:
+    [a] = vocabulary.encode("a")
+    walker = constraint(text_grammar('"a"'), vocabulary)
+    walker.advance(a)
+    assert walker.allowed([a, *vocabulary.eos_ids]) == 0
+    assert allowed(walker, 320) == vocabulary.eos_ids
+
+
 def test_the_logits_that_are_left_keep_their_values(vocabulary: Tokenizer) -> None:
     token_id = vocabulary.encode("a")[0]
     logits = masked(constraint(text_grammar('"a"'), vocabulary), 320)

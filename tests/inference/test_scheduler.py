@@ -9,9 +9,11 @@ import torch
 
 from agentkit.errors import InferenceError
 from agentkit.inference.base import Priority
-from agentkit.inference.request import GenerationRequest, ScoreRequest
+from agentkit.inference.generation import GenerationRequest
+from agentkit.inference.request import ScoreRequest
 from agentkit.inference.runner import EagerRunner
 from tests.inference.calling import greedy_ids, token_ids
+from tests.inference.drafts import eager_speculation, foretold
 from tests.inference.scheduling import (
     Inbox,
     RecordingRequest,
@@ -234,10 +236,14 @@ def test_nobody_younger_is_admitted_before_one_that_found_no_room(tiny_model):
     assert admitted == [False, False, False]
 
 
-@pytest.mark.parametrize("runner", [None, EagerRunner], ids=["one pass", "a runner"])
+@pytest.mark.parametrize(
+    ("runner", "speculation"),
+    [(None, None), (EagerRunner, None), (None, eager_speculation())],
+    ids=["one pass", "a runner", "drafts"],
+)
 @pytest.mark.parametrize("seed", range(12))
 def test_under_random_arrivals_cancels_and_shortage_everybody_gets_what_he_gets_alone(
-    tiny_model, seed, runner
+    tiny_model, seed, runner, speculation
 ):
     chance = random.Random(seed)
     scheduler = new_scheduler(
@@ -245,6 +251,7 @@ def test_under_random_arrivals_cancels_and_shortage_everybody_gets_what_he_gets_
         num_pages=chance.choice([10, 14, 30]),
         prefill_chunk=chance.choice([3, 16]),
         runner=runner,
+        speculation=speculation,
     )
     trunks = [token_ids(40, start=start) for start in range(2)]
     requests: list[tuple[GenerationRequest, list[int]]] = []
@@ -261,6 +268,8 @@ def test_under_random_arrivals_cancels_and_shortage_everybody_gets_what_he_gets_
                 priority=chance.choice(list(Priority)),
                 scope=chance.choice("ab"),
             )
+            if speculation is not None:
+                foretold(request, greedy_ids(tiny_model, prompt, 24), errs=0.2, seed=to_come)
             requests.append((request, prompt))
             scheduler.submit(request)
         if requests and chance.random() < 0.05:

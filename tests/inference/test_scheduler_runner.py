@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agentkit.inference.base import Grammar, Priority, SamplingParams
+from agentkit.inference.generation import GenerationRequest
 from agentkit.inference.kv_sequence import KVSequence
-from agentkit.inference.request import GenerationRequest
 from agentkit.inference.runner import DecodeRunner, EagerRunner
 from agentkit.inference.scheduler import Scheduler
 from agentkit.inference.tokenizer import load_tokenizer
