@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check fix bench setup services clean
+.PHONY: demo test check fix bench bench-peers setup services clean
 
 demo: setup
 	$(BIN)/agentkit demo
@@ -23,10 +23,16 @@ fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Takes hours with all engines, and their figures mean something on a quiet machine only.
 bench: setup
+	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.first_token
 	$(BIN)/python -m benchmarks.tool_calls
 	$(BIN)/python -m benchmarks.shield_quality
+
+# The engines that `bench` measures agentkit against, each in an environment of its own: 5 GB, and minutes of compiling.
+bench-peers: setup
+	$(BIN)/python -m benchmarks.peers.install
 
 setup: $(VENV)/.ready
 

@@ -1,0 +1,104 @@
+"""Runs every contender through every workload, round by round and one at a time."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.engines.agreement import Agreement, agreement, alone, text_conversation
+from benchmarks.engines.figures import Sample
+from benchmarks.engines.lineup import REFERENCE, Contender
+from benchmarks.engines.peer_process import PeerError, PeerProcess
+from benchmarks.engines.workloads import Sizes, instance
+from benchmarks.peers.protocol import Answer, Conversation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a run found: samples, and for each contender its versions, agreement or reason to be left out."""
+
+    samples: list[Sample] = field(default_factory=list)
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
+    agreements: dict[str, Agreement] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+class Race:
+    """The contenders that still run, each in its process."""
+
+    def __init__(self, stack: ExitStack, *, threads: int) -> None:
+        """Start nobody yet; `stack` ends all processes."""
+        self.result = Result()
+        self._stack = stack
+        self._threads = threads
+        self._running: dict[str, PeerProcess] = {}
+
+    def start(self, contender: Contender, model: Path | str) -> None:
+        """Start a contender; one that cannot be is left out, with the reason."""
+        try:
+            peer = PeerProcess(contender, model, threads=self._threads)
+        except PeerError as error:
+            self.leave_out(contender.name, str(error))
+            return
+        self._stack.callback(peer.close)
+        self._running[contender.name] = peer
+        self.result.versions[contender.name] = peer.versions
+
+    def compare_outputs(self, tokenizer: Path) -> None:
+        """Have all generate the same text, which also warms them up."""
+        text = text_conversation(tokenizer)
+        answers = {name: self._ask_all(name, [*alone(text), text]) for name in list(self._running)}
+        reference = answers.pop(REFERENCE.name, None)
+        if reference is None:
+            return
+        for name, given in answers.items():
+            if given is not None:
+                self.result.agreements[name] = agreement(given, reference)
+
+    def run(self, workloads: Sequence[str], sizes: Sizes, *, rounds: int, seed: int) -> None:
+        """Measure; who begins changes from round to round."""
+        for number in range(rounds):
+            for workload in workloads:
+                asked = instance(workload, sizes, random.Random(f"{seed} {number} {workload}"))
+                names = list(self._running)
+                first = number % max(len(names), 1)
+                for name in names[first:] + names[:first]:
+                    load_average = os.getloadavg()[0]
+                    print(f"round {number + 1}, {workload}: {name}", file=sys.stderr)
+                    answer = self._ask(name, asked)
+                    if answer is not None:
+                        sample = Sample(
+                            contender=name,
+                            workload=workload,
+                            round=number,
+                            load_average=load_average,
+                            answer=answer,
+                        )
+                        self.result.samples.append(sample)
+
+    def _ask_all(self, name: str, asked: Sequence[Conversation]) -> list[Answer] | None:
+        answers = []
+        for conversation in asked:
+            answer = self._ask(name, conversation)
+            if answer is None:
+                return None
+            answers.append(answer)
+        return answers
+
+    def _ask(self, name: str, asked: Conversation) -> Answer | None:
+        try:
+            return self._running[name].converse(asked)
+        except PeerError as error:
+            self._running.pop(name).close()
+            self.leave_out(name, str(error))
+            return None
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Note why a contender is not, or no longer, measured."""
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+        self.result.left_out[name] = reason

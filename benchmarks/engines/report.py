@@ -1,0 +1,110 @@
+"""A run as text: figures, agentkit's advantage at like precision, targets, and who was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.engines.figures import Figures, Question
+from benchmarks.engines.lineup import REFERENCE
+from benchmarks.engines.race import Result
+from benchmarks.engines.run import Run
+from benchmarks.engines.targets import advantage, outcomes
+from benchmarks.engines.workloads import FULL
+
+OURS = "agentkit"
+
+
+def report(run: Run) -> str:
+    """Return the report; agentkit's advantage is above 1 where it is the better one."""
+    questions, figures, result = run.questions, run.figures, run.result
+    parts = [
+        _conditions(run),
+        _grid([_header(questions), *_measured(questions, figures, result)]),
+        _grid([["agentkit's advantage over", *_names(questions)], *_advantages(questions, figures)]),
+        _grid(_targets(questions, figures)) if run.sizes == FULL else "",
+        "\n".join(f"left out: {name}: {reason}" for name, reason in result.left_out.items()),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _conditions(run: Run) -> str:
+    machine = run.machine
+    versions = {f"{package} {of}" for used in run.result.versions.values() for package, of in used.items()}
+    lines = (
+        run.caption,
+        f"{machine['cores']} cores of {machine['processor']} ({', '.join(machine['instructions'])}), "
+        f"{machine['memory_gb']} GB",
+        ", ".join(sorted(versions)),
+    )
+    return "\n".join(lines)
+
+
+def _names(questions: Sequence[Question]) -> list[str]:
+    return [question.name for question in questions]
+
+
+def _header(questions: Sequence[Question]) -> list[str]:
+    return [
+        "medians",
+        *(f"{question.name}, {question.unit}" for question in questions),
+        "same ids alone",
+        "together",
+    ]
+
+
+def _measured(questions: Sequence[Question], figures: Figures, result: Result) -> list[list[str]]:
+    rows = []
+    for name in result.versions:
+        cells = [_number(figures[question.name].get(name)) for question in questions]
+        rows.append([name, *cells, *_agreed(name, result)])
+    return rows
+
+
+def _agreed(name: str, result: Result) -> list[str]:
+    agreement = result.agreements.get(name)
+    if agreement is None:
+        return ["reference", "reference"] if name == REFERENCE.name else ["-", "-"]
+    return [f"{agreement.alone}/{agreement.of}", f"{agreement.together}/{agreement.of}"]
+
+
+def _advantages(questions: Sequence[Question], figures: Figures) -> list[list[str]]:
+    contenders = dict.fromkeys(name for of in figures.values() for name in of)
+    rows = []
+    for rival in contenders:
+        engine, _, precision = rival.partition(" ")
+        ours = f"{OURS} {precision}"
+        if engine != OURS and ours in contenders:
+            values = [advantage(question, figures, ours, rival) for question in questions]
+            rows.append([rival, *map(_number, values)])
+    return rows
+
+
+def _targets(questions: Sequence[Question], figures: Figures) -> list[list[str]]:
+    rows = [["target", "bound", "measured", ""]]
+    for outcome in outcomes(questions, figures):
+        target = outcome.target
+        rival = f" over {target.rival}" if target.rival else ""
+        verdict = "met" if outcome.met else "MISSED"
+        name = f"{target.contender}{rival}: {target.question}"
+        rows.append([name, _number(target.bound), _number(outcome.value), verdict])
+    return rows
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _grid(rows: list[list[str]]) -> str:
+    """Return rows as aligned columns; nothing where there is only the header."""
+    if len(rows) < 2:
+        return ""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
