@@ -14,6 +14,8 @@ from agentkit.inference.config import EngineConfig
 from agentkit.inference.engine import LocalEngine
 from benchmarks.peers.protocol import Answer, Conversation, Turn, peak_mb, serve
 
+WEIGHTS = {"bf16": "bfloat16", "int8": "int8"}
+
 
 class AgentkitPeer:
     """A `Peer`. Scopes are never used twice, so nothing but the system prompt is shared."""
@@ -70,7 +72,7 @@ def load(arguments: argparse.Namespace) -> AgentkitPeer:
     if arguments.precision != "fp32":
         if "weights" not in {field.name for field in fields(EngineConfig)}:
             raise RuntimeError(f"this version of agentkit has no {arguments.precision} weights")
-        settings["weights"] = arguments.precision
+        settings["weights"] = WEIGHTS[arguments.precision]
     return AgentkitPeer(anyio.run(LocalEngine.load, arguments.model, EngineConfig(**settings)))
 
 

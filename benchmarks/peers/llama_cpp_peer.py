@@ -64,7 +64,7 @@ class LlamaCpp:
 
     def end(self) -> None:
         """Forget every sequence."""
-        llama_cpp.llama_memory_clear(self._memory, data=False)
+        llama_cpp.llama_memory_clear(self._memory, False)
         self._computed.clear()
 
     def _fill(self, session: int) -> bool:
