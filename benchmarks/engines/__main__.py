@@ -6,6 +6,7 @@ Peers are those that `make bench-peers` installed. `--quick` runs tiny workloads
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -17,50 +18,52 @@ from agentkit.inference.catalog import EMBEDDED_MODEL, resolve
 from benchmarks.engines.lineup import REFERENCE, ROOT, Contender, contenders, weights_of
 from benchmarks.engines.machine import machine
 from benchmarks.engines.plot import plot
-from benchmarks.engines.race import Race, Result
+from benchmarks.engines.race import Race
 from benchmarks.engines.report import report
 from benchmarks.engines.run import Run
-from benchmarks.engines.workloads import FULL, QUICK, Sizes, workload_names
+from benchmarks.engines.workloads import FULL, QUICK, workload_names
 
 ROUNDS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, write and print the results; exit 1 where an engine that was asked for could not be measured."""
-    asked = _parser().parse_args(arguments)
+    parser = _parser()
+    asked = parser.parse_args(arguments)
     sizes = QUICK if asked.quick else FULL
-    chosen = _chosen(asked.engines, quick=asked.quick)
+    chosen = [REFERENCE] if asked.quick else list(contenders())
+    if asked.engines:
+        chosen = [_named(name, parser) for name in asked.engines]
     workloads = asked.workloads or workload_names(sizes)
-    rounds = 1 if asked.quick else asked.rounds
+    for name in set(workloads) - set(workload_names(sizes)):
+        parser.error(f"no workload is called {name!r}; there are {', '.join(workload_names(sizes))}")
     before, started = machine(), time.perf_counter()
-    result = _race(chosen, sizes, workloads, rounds, asked)
-    run = Run(
-        sizes=sizes,
-        threads=asked.threads,
-        rounds=rounds,
-        seconds=time.perf_counter() - started,
-        machine=before,
-        result=result,
-    )
-    asked.output.mkdir(parents=True, exist_ok=True)
-    (asked.output / "engines.json").write_text(run.as_json())
-    (asked.output / "engines.txt").write_text(report(run))
-    (asked.output / "engines.svg").write_text(plot(run))
-    print(report(run))
-    return 1 if asked.engines and result.left_out else 0
-
-
-def _race(
-    chosen: list[Contender], sizes: Sizes, workloads: list[str], rounds: int, asked: argparse.Namespace
-) -> Result:
     with ExitStack() as stack:
         race = Race(stack, threads=asked.threads)
         for contender in chosen:
             _start(race, contender, quick=asked.quick)
         if len(chosen) > 1:
             race.compare_outputs(resolve(EMBEDDED_MODEL).path)
-        race.run(workloads, sizes, rounds=rounds, seed=asked.seed)
-        return race.result
+        for number in range(1 if asked.quick else asked.rounds):
+            race.run_round(number, workloads, sizes, seed=asked.seed)
+            run = Run(
+                sizes=sizes,
+                threads=asked.threads,
+                rounds=number + 1,
+                seconds=time.perf_counter() - started,
+                machine=before,
+                result=race.result,
+            )
+            _write(run, asked.output)  # hours of rounds survive an interrupted one
+    print((asked.output / "engines.txt").read_text())
+    return 1 if asked.engines and race.result.left_out else 0
+
+
+def _write(run: Run, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "engines.json").write_text(run.as_json())
+    (folder / "engines.txt").write_text(report(run))
+    (folder / "engines.svg").write_text(plot(run))
 
 
 def _start(race: Race, contender: Contender, *, quick: bool) -> None:
@@ -77,14 +80,11 @@ def _start(race: Race, contender: Contender, *, quick: bool) -> None:
     race.start(contender, model)
 
 
-def _chosen(names: list[str] | None, *, quick: bool) -> list[Contender]:
+def _named(name: str, parser: argparse.ArgumentParser) -> Contender:
     known = {contender.name: contender for contender in contenders()}
-    if not names:
-        return [REFERENCE] if quick else list(known.values())
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
-    return [known[name] for name in names]
+    if name not in known:
+        parser.error(f"no engine is called {name!r}; there are {', '.join(known)}")
+    return known[name]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,4 +102,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # Exit as an exception does, so that stopped processes do not stay behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

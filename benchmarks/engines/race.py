@@ -52,7 +52,10 @@ class Race:
     def compare_outputs(self, tokenizer: Path) -> None:
         """Have all generate the same text, which also warms them up."""
         text = text_conversation(tokenizer)
-        answers = {name: self._ask_all(name, [*alone(text), text]) for name in list(self._running)}
+        answers = {}
+        for name in list(self._running):
+            print(f"comparing outputs: {name}", file=sys.stderr)
+            answers[name] = self._ask_all(name, [*alone(text), text])
         reference = answers.pop(REFERENCE.name, None)
         if reference is None:
             return
@@ -60,26 +63,27 @@ class Race:
             if given is not None:
                 self.result.agreements[name] = agreement(given, reference)
 
-    def run(self, workloads: Sequence[str], sizes: Sizes, *, rounds: int, seed: int) -> None:
-        """Measure; who begins changes from round to round."""
-        for number in range(rounds):
-            for workload in workloads:
-                asked = instance(workload, sizes, random.Random(f"{seed} {number} {workload}"))
-                names = list(self._running)
-                first = number % max(len(names), 1)
-                for name in names[first:] + names[:first]:
-                    load_average = os.getloadavg()[0]
-                    print(f"round {number + 1}, {workload}: {name}", file=sys.stderr)
-                    answer = self._ask(name, asked)
-                    if answer is not None:
-                        sample = Sample(
-                            contender=name,
-                            workload=workload,
-                            round=number,
-                            load_average=load_average,
-                            answer=answer,
-                        )
-                        self.result.samples.append(sample)
+    def run_round(self, number: int, workloads: Sequence[str], sizes: Sizes, *, seed: int) -> None:
+        """Measure every workload once; who begins changes from round to round."""
+        for workload in workloads:
+            asked = instance(workload, sizes, random.Random(f"{seed} {number} {workload}"))
+            names = list(self._running)
+            first = number % max(len(names), 1)
+            for name in names[first:] + names[:first]:
+                load_average = os.getloadavg()[0]
+                print(f"round {number + 1}, {workload}: {name}", file=sys.stderr)
+                answer = self._ask(name, asked)
+                if answer is None:
+                    continue
+                self.result.samples.append(
+                    Sample(
+                        contender=name,
+                        workload=workload,
+                        round=number,
+                        load_average=load_average,
+                        answer=answer,
+                    )
+                )
 
     def _ask_all(self, name: str, asked: Sequence[Conversation]) -> list[Answer] | None:
         answers = []
