@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from agentkit.memory.knowledge import Document as Document
     from agentkit.memory.knowledge import Embedder as Embedder
     from agentkit.memory.knowledge import KnowledgeStore as KnowledgeStore
+    from agentkit.memory.postgres import PostgresStore as PostgresStore
     from agentkit.memory.sqlite import SQLiteStore as SQLiteStore
+    from agentkit.memory.store import SessionInfo as SessionInfo
     from agentkit.memory.store import Store as Store
     from agentkit.memory.window import Window as Window
     from agentkit.messages import Message as Message
@@ -114,8 +116,9 @@ _HOMES = {
     "inference.engine": ("LocalEngine",),
     "memory.in_process": ("MemoryStore",),
     "memory.knowledge": ("Document", "Embedder", "KnowledgeStore"),
+    "memory.postgres": ("PostgresStore",),
     "memory.sqlite": ("SQLiteStore",),
-    "memory.store": ("Store",),
+    "memory.store": ("SessionInfo", "Store"),
     "memory.window": ("Window",),
     "messages": ("Message", "Origin", "Provenance", "Role", "ToolCall"),
     "shields.base": ("Action", "Finding", "Shield", "ShieldInput", "Stage", "Verdict"),

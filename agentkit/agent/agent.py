@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -17,6 +18,7 @@ from agentkit.agent.limits import Limits
 from agentkit.agent.options import RunOptions
 from agentkit.agent.result import RunResult
 from agentkit.agent.runtime import Runtime, Setup, start_runtime
+from agentkit.agent.saved_kv import forget_kv
 from agentkit.agent.session import Session
 from agentkit.errors import ConfigurationError
 from agentkit.inference.base import Engine, SamplingParams
@@ -24,7 +26,8 @@ from agentkit.memory import MemoryStore, open_store
 from agentkit.memory.export import session_from_json
 from agentkit.memory.knowledge import MAX_HITS, Document, KnowledgeStore
 from agentkit.memory.knowledge_urls import open_knowledge
-from agentkit.memory.store import Store
+from agentkit.memory.retention import prune
+from agentkit.memory.store import SessionInfo, Store
 from agentkit.memory.window import Window
 from agentkit.shields.base import Shield
 from agentkit.shields.decision import Ask
@@ -120,7 +123,8 @@ class Agent:
         """Load the model and the shields, once; later calls return at once.
 
         Raises:
-            ModelLoadError, ConfigurationError, BlockedError: if a part cannot start; nothing stays loaded.
+            ModelLoadError, ConfigurationError, GrammarError, BlockedError: if a part cannot start; nothing stays
+                loaded.
         """
         if self._runtime is not None:
             return self._runtime
@@ -153,6 +157,23 @@ class Agent:
             f"session-{uuid4().hex[:12]}" if session_id is None else session_id,
             self._store if store is None else self._open_store(store),
         )
+
+    async def sessions(self, prefix: str = "") -> list[SessionInfo]:
+        """Return what the agent's store holds of the sessions whose id starts with the prefix, sorted by id."""
+        return await self._store.list(prefix)
+
+    async def prune_sessions(self, *, before: datetime, prefix: str = "") -> tuple[str, ...]:
+        """Delete the sessions of the agent's store not updated since `before`; return their ids.
+
+        A session that is running, or whose last turn has not ended, stays.
+
+        Raises:
+            ConfigurationError: if `before` has no time zone.
+        """
+        pruned = await prune(self._store, before=before, prefix=prefix)
+        for session_id in pruned:
+            await forget_kv(self.kv_folder, session_id)
+        return pruned
 
     async def add_document(self, document: Document, *, tenant: str = "") -> str:
         """Keep a document in a tenant's long-term memory; return its id.

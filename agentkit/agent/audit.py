@@ -15,7 +15,10 @@ from agentkit.shields.decision import Decision
 def turn_ended(
     turn_key: str, status: str, *, entries: Sequence[Entry], decisions: Sequence[Decision], policy_digest: str
 ) -> AuditEvent:
-    """Return the event of a turn that ended: what it left, what shields decided, and under which policy."""
+    """Return the event of a turn that ended: what it left, what shields decided, and under which policy.
+
+    `readmitted` counts the stored messages that passed stage `memory` when the session was loaded.
+    """
     return AuditEvent(
         kind="turn_ended",
         details={
@@ -31,7 +34,8 @@ def turn_ended(
                 }
                 for entry in entries
             ],
-            "decisions": [{"id": decision.id, **decision.to_json()} for decision in decisions],
+            "decisions": [{"id": decision.id, **decision.to_json()} for decision in decisions if decision.id],
+            "readmitted": sum(not decision.id for decision in decisions),
         },
     )
 

@@ -57,6 +57,7 @@ class Generation:
     sink: EventSink
     segment_tokens: int
     answer_schema: Mapping[str, Any] | None
+    calls_per_step: int
 
     async def step(self, transcript: Transcript, params: SamplingParams, choice: ToolChoice) -> Step:
         """Generate after the transcript; what the user may see is told as it is cleared."""
@@ -66,7 +67,9 @@ class Generation:
         parser = self.format.parser(tools if choice is not ToolChoice.NONE else ())
         decoder = self.format.output_decoder()
         gate = OutputGate(self._judge_output, self.sink, segment_tokens=self.segment_tokens)
-        grammar = self.format.call_grammar(tools, choice, answer_schema=self.answer_schema)
+        grammar = self.format.call_grammar(
+            tools, choice, max_calls=self.calls_per_step, answer_schema=self.answer_schema
+        )
         stopping = replace(params, stop_ids=params.stop_ids | self.format.stop_ids)
         ids: list[int] = []
         stop_reason: StopReason | None = None

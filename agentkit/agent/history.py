@@ -16,12 +16,11 @@ from agentkit.agent.readmission import Readmission
 from agentkit.agent.runtime import Runtime
 from agentkit.agent.same_text import say_the_same
 from agentkit.cleared import Cleared
-from agentkit.errors import ConfigurationError
 from agentkit.inference.formats import format_for
 from agentkit.inference.formats.base import Format
 from agentkit.memory.audit import AuditEvent
 from agentkit.memory.journal import JournalRecord
-from agentkit.memory.rules import tenant_of
+from agentkit.memory.rules import check_turn, tenant_of
 from agentkit.memory.store import SessionHeader, Store, StoredSession
 from agentkit.memory.transcript import Entry, StoredEntry, Transcript
 from agentkit.messages import Message, Role
@@ -106,11 +105,8 @@ class SessionHistory:
             ConfigurationError: otherwise.
         """
         last = self.open_turn.accepted.turn - 1 if self.open_turn else self.transcript.turn
-        turns = {0, *(entry.turn for entry in self.transcript.entries if entry.turn <= last)}
-        if turn not in turns:
-            raise ConfigurationError(
-                f"session {self._session_id!r} has no turn {turn} in its context; it has {min(turns)} to {max(turns)}"
-            )
+        turns = (entry.turn for entry in self.transcript.entries if entry.turn <= last)
+        check_turn(self._session_id, turn, turns=turns)
 
     def num_stored(self, *, until: int) -> int:
         """Return how many entries the store holds of the turns up to `until`, the instructions included."""

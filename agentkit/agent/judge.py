@@ -65,6 +65,17 @@ class Judge:
         self._meter.shield_tokens += count.tokens
         return await self.record(decision)
 
+    async def readmit(self, decision: Decision) -> None:
+        """Keep what shields decided about a stored message; of one that simply passed the journal keeps nothing.
+
+        A long session has a thousand of these at every load: the audit log counts them.
+        """
+        if decision.deciding is not None:
+            await self.record(decision)
+        else:
+            self.decisions.append(decision)
+            await self._sink.notify(decision)
+
     async def record(self, decision: Decision) -> Decision:
         """Give a decision its id, keep it for the result and the journal, and tell it; return it with the id.
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from agentkit.agent.context import ContextWindow, Trimmed
+from dataclasses import asdict
+from typing import Final
+
+from agentkit.agent.context import ContextWindow
 from agentkit.agent.events import EventSink
 from agentkit.agent.history import SessionHistory
 from agentkit.memory.audit import AuditEvent
 from agentkit.memory.transcript import Mark
+
+_HEADER: Final = 16
+"""More tokens than the header of a model's message has in any format."""
 
 
 class Room:
@@ -27,7 +33,7 @@ class Room:
         trimmed = await self._window.before_turn(entries, incoming=incoming)
         if trimmed is not None:
             self._history.trim(trimmed.entries)
-            await self._history.commit(AuditEvent(kind="context_trimmed", details=_details(trimmed)))
+            await self._history.commit(AuditEvent(kind="context_trimmed", details=asdict(trimmed.event)))
             await self._sink.trimmed(trimmed.event)
 
     async def make_for_step(self, settled: Mark) -> Mark:
@@ -44,18 +50,3 @@ class Room:
         self._history.trim(trimmed.entries)
         await self._sink.trimmed(trimmed.event)
         return Mark(num_entries=max(0, settled.num_entries - gone), turn=settled.turn)
-
-
-_HEADER = 16
-"""More tokens than the header of a model's message has in any format."""
-
-
-def _details(trimmed: Trimmed) -> dict[str, int | bool]:
-    event = trimmed.event
-    return {
-        "dropped_turns": event.dropped_turns,
-        "cut_results": event.cut_results,
-        "summarised": event.summarised,
-        "tokens_before": event.tokens_before,
-        "tokens_after": event.tokens_after,
-    }

@@ -15,6 +15,7 @@ from agentkit.agent.metering import MeteredEngine
 from agentkit.cleared import Cleared
 from agentkit.errors import BlockedError
 from agentkit.inference.base import Engine, SamplingParams
+from agentkit.inference.formats.call_grammar import check_tools
 from agentkit.json_schema import structure, words
 from agentkit.memory.knowledge import KnowledgeStore
 from agentkit.memory.window import Window
@@ -101,8 +102,10 @@ async def start_runtime(setup: Setup, closing: AsyncExitStack) -> Runtime:
 
     Raises:
         ModelLoadError, ConfigurationError: if a part cannot start.
+        GrammarError: if a tool's schema says something that a grammar cannot hold.
         BlockedError: if a tool's description does not pass stage `tool_description`.
     """
+    check_tools(setup.toolset.specs)
     room = EngineRoom(closing)
     pipeline = Pipeline(setup.policy, engines=room.shield_engine, ask=setup.escalate, overrides=setup.shields)
     await pipeline.start()

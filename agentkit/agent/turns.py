@@ -157,7 +157,7 @@ class _Runner:
         """Run the turn to its end and commit it; a turn that waits for a person stays open."""
         started = perf_counter()
         for decision in self._history.take_decisions():
-            await self._judge.record(decision)
+            await self._judge.readmit(decision)
         try:
             ending = await self._within_limits(work)
             output = read_answer(ending.answer, output_type)
@@ -265,6 +265,7 @@ class _Runner:
             sink=self._sink,
             segment_tokens=runtime.setup.policy.streaming.segment_tokens,
             answer_schema=settings.schema,
+            calls_per_step=settings.limits.calls_per_step,
         )
         return Turn(
             transcript=history.transcript,

@@ -19,7 +19,7 @@ from agentkit.cli.standard_input import STDIN, StdinLines
 from agentkit.errors import ConfigurationError
 from agentkit.memory import AuditEvent, Store, StoredSession
 from agentkit.memory.retention import prunable, prune
-from agentkit.memory.rules import check_same_tenant
+from agentkit.memory.rules import check_same_tenant, check_turn
 
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -120,11 +120,8 @@ def _num_entries(stored: StoredSession, *, until: int | None) -> int:
     """Return how many entries the turns up to `until` have, the instructions included; None is all of them."""
     if not stored.entries:
         raise ConfigurationError(f"session {stored.id!r} has no finished turn; abandon or delete it")
-    turns = {0, *(entry.turn for entry in stored.entries)}
-    if until is not None and until not in turns:
-        raise ConfigurationError(
-            f"session {stored.id!r} has no turn {until} in its context; it has {min(turns)} to {max(turns)}"
-        )
+    if until is not None:
+        check_turn(stored.id, until, turns=(entry.turn for entry in stored.entries))
     return sum(until is None or entry.turn <= until for entry in stored.entries)
 
 

@@ -68,7 +68,7 @@ class KVCache:
         miss = None
         if match.tokens < len(wanted):
             miss = Miss(at=match.tokens, reason=self.tree.miss_reason(wanted, match, scope=scope))
-        sequence = self._begin(match)
+        sequence = self._begin(match, scope)
         self._sequences.add(sequence)
         return sequence, miss
 
@@ -173,13 +173,13 @@ class KVCache:
         self.pool.retain(match.pages)
         sequence = KVSequence(self.pool, match.pages, length=start, writable_from=start)
         end = min(len(ids), start + self.room_pages() * self.pool.page_tokens)
-        self.reserve(sequence, end)
-        for run in sequence.slots(start, end):
-            stop = start + run.stop - run.start
-            self.pool.keys[:, :, run] = keys[:, :, start:stop]
-            self.pool.values[:, :, run] = values[:, :, start:stop]
-            start = stop
-        sequence.length = end
+        if self.reserve(sequence, end):
+            for run in sequence.slots(start, end):
+                stop = start + run.stop - run.start
+                self.pool.keys[:, :, run] = keys[:, :, start:stop]
+                self.pool.values[:, :, run] = values[:, :, start:stop]
+                start = stop
+            sequence.length = end
         self.close(sequence, ids, scope=scope, public_tokens=0, disposable=False)
 
     def clear(self) -> None:
@@ -201,12 +201,12 @@ class KVCache:
         """The bytes of the pages in the tree, those that sequences use too included."""
         return len(self.tree.nodes) * self.pool.page_bytes
 
-    def _begin(self, match: Match) -> KVSequence:
+    def _begin(self, match: Match, scope: str) -> KVSequence:
         """Share the matched pages; the one that is not full is written further if nobody else needs its rest."""
         node, end = match.partial, match.tokens - match.partial_tokens
         if node is None:
             behind = match.pages[-1] + 1 if match.pages else None
-            for child in list(match.end.below()):
+            for child in match.end.owned(scope):
                 if child.page == behind and self._is_disposable(child, tokens=0):
                     self.tree.cut(child, 0)
             pages, writable_from = match.pages, end

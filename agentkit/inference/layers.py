@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that every reader of torch code knows
 
-from agentkit.inference.attention import Step, attend, store
+from agentkit.inference.attention import Step, store
 from agentkit.inference.config import ModelConfig
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.rope import rotate
@@ -45,7 +45,7 @@ class DecoderLayer:
         keys, values = pool.keys[self._index], pool.values[self._index]
         store(keys, step.slots, rotated[:, self._num_heads :])
         store(values, step.slots, heads[:, num_rotated:])
-        attended = attend(rotated[:, : self._num_heads], keys, values, step.spans)
+        attended = step.attend(rotated[:, : self._num_heads], keys, values)
         return F.linear(attended, self._attention_output)
 
     def _mlp(self, hidden: torch.Tensor) -> torch.Tensor:

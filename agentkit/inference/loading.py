@@ -14,6 +14,7 @@ from agentkit.inference.checkpoint import load_checkpoint
 from agentkit.inference.config import EngineConfig
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.model import LlamaModel
+from agentkit.inference.runner import DecodeRunner
 from agentkit.inference.scheduler import is_out_of_memory
 from agentkit.inference.tokenizer import Tokenizer, load_tokenizer
 
@@ -66,6 +67,23 @@ def new_pool(config: EngineConfig, model: LlamaModel) -> PagePool:
         ) from error
 
 
+def new_runner(model: LlamaModel, pool: PagePool) -> DecodeRunner | None:
+    """Return what decodes on a GPU; on a CPU, the model does by itself.
+
+    Raises:
+        ConfigurationError: if the kernels' compiler is missing.
+    """
+    if model.device.type != "cuda":
+        return None
+    try:
+        from agentkit.inference.cuda_graphs import GraphRunner
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"{model.device} needs the package {error.name!r}; install it, or use the device 'cpu'"
+        ) from error
+    return GraphRunner(model, pool)
+
+
 def cache_identity(fingerprint: str | None, model: LlamaModel) -> str:
     """Return a digest of all that keys and values depend on, besides the ids.
 
@@ -94,7 +112,9 @@ def _load_weights(resolved: ResolvedModel, device: torch.device) -> tuple[LlamaM
     """Return the model on the device and the fingerprint of its checkpoint."""
     try:
         checkpoint = load_checkpoint(resolved.path)
-        tensors = {name: tensor.to(device) for name, tensor in checkpoint.tensors.items()}
+        # A GPU's matrix units multiply bf16, and decoding is as fast as the weights are small.
+        dtype = torch.bfloat16 if device.type == "cuda" else None
+        tensors = {name: tensor.to(device, dtype) for name, tensor in checkpoint.tensors.items()}
         return LlamaModel(checkpoint.config, tensors), checkpoint.fingerprint
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that every reader of torch code knows
 
 from agentkit.errors import InferenceError
-from agentkit.inference.attention import Step, plan
+from agentkit.inference.attention import Attention, Span, Step, attend, plan
 from agentkit.inference.config import ModelConfig
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.kv_sequence import KVSequence
@@ -35,10 +36,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What a part wanted, in fp32: `logits` (as many as wanted, vocab_size), `hidden` (layers, ids, hidden_size)."""
+    """What a part wanted, in fp32: `logits` (as many as wanted, vocab_size), `hidden` (layers, ids, hidden_size).
+
+    `drawn` is the next token, where it was drawn on the device already; the logits hold until the next step then.
+    """
 
     logits: torch.Tensor
     hidden: torch.Tensor | None = None
+    drawn: int | None = None
 
 
 class LlamaModel:
@@ -114,7 +119,7 @@ class LlamaModel:
         for part in parts:
             part.kv.prepare(part.kv.length + len(part.ids))
         with torch.inference_mode():
-            step = self._step(parts)
+            step, spans = self._step(parts)
             ids = torch.tensor([token_id for part in parts for token_id in part.ids], device=self.device)
             hidden = F.embedding(ids, self._embedding)
             observed = {layer for part in parts for layer in part.layers}
@@ -123,7 +128,7 @@ class LlamaModel:
                 hidden = layer.forward(hidden, parts[0].kv.pool, step)
                 if number in observed:
                     states[number] = hidden
-            logits = self._logits(hidden, parts, step)
+            logits = self._logits(hidden, parts, spans)
         for part in parts:
             part.kv.length += len(part.ids)
         # A copy made outside inference mode may be masked in place by the caller; the original may not.
@@ -134,10 +139,30 @@ class LlamaModel:
             )
             if part.layers
             else Output(logits=row)
-            for part, span, row in zip(parts, step.spans, rows, strict=True)
+            for part, span, row in zip(parts, spans, rows, strict=True)
         ]
 
-    def _step(self, parts: Sequence[Part]) -> Step:
+    def decode_rows(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        slots: torch.Tensor,
+        *,
+        pool: PagePool,
+        attend: Attention,
+    ) -> torch.Tensor:
+        """Run one id of each row at its position; write its keys and values to its slot of the pool.
+
+        Returns fp32 logits (rows, vocab_size). Never waits for the device, and its shapes depend on no value.
+        """
+        cosines, signed_sines = rotary_angles(self._frequencies, positions, dtype=self.dtype)
+        step = Step(cosines=cosines, signed_sines=signed_sines, slots=slots, attend=attend)
+        hidden = F.embedding(ids, self._embedding)
+        for layer in self._layers:
+            hidden = layer.forward(hidden, pool, step)
+        return F.linear(rms_norm(hidden, self._norm, self.config.rms_norm_eps), self._head).float()
+
+    def _step(self, parts: Sequence[Part]) -> tuple[Step, list[Span]]:
         slots, spans = plan(
             [(part.kv, len(part.ids)) for part in parts], dtype=self.dtype, device=self.device
         )
@@ -145,13 +170,13 @@ class LlamaModel:
             [torch.arange(part.kv.length, part.kv.length + len(part.ids)) for part in parts]
         )
         cosines, signed_sines = rotary_angles(self._frequencies, positions, dtype=self.dtype)
-        return Step(cosines=cosines, signed_sines=signed_sines, slots=slots, spans=spans)
+        attention = partial(attend, spans=spans)
+        return Step(cosines=cosines, signed_sines=signed_sines, slots=slots, attend=attention), spans
 
-    def _logits(self, hidden: torch.Tensor, parts: Sequence[Part], step: Step) -> torch.Tensor:
+    def _logits(self, hidden: torch.Tensor, parts: Sequence[Part], spans: Sequence[Span]) -> torch.Tensor:
         """Return the logits of the last rows that each part wants, one part after another."""
         ends = [
-            (span.rows.stop - part.logits, span.rows.stop)
-            for part, span in zip(parts, step.spans, strict=True)
+            (span.rows.stop - part.logits, span.rows.stop) for part, span in zip(parts, spans, strict=True)
         ]
         wanted = torch.cat([hidden[start:end] for start, end in ends])
         return F.linear(rms_norm(wanted, self._norm, self.config.rms_norm_eps), self._head)

@@ -41,6 +41,10 @@ class Node:
     last_used: int = 0
     children: dict[str | None, dict[Ids, Node]] = field(default_factory=dict)
 
+    def owned(self, owner: str | None) -> list[Node]:
+        """Return the children of one owner."""
+        return list(self.children.get(owner, {}).values())
+
     def below(self) -> Iterator[Node]:
         """Yield the children of all owners."""
         for owned in self.children.values():
@@ -48,8 +52,8 @@ class Node:
 
     def visible(self, scope: str) -> Iterator[Node]:
         """Yield the children that a scope may read, its own first."""
-        yield from self.children.get(scope, {}).values()
-        yield from self.children.get(PUBLIC, {}).values()
+        yield from self.owned(scope)
+        yield from self.owned(PUBLIC)
 
     def subtree(self) -> list[Node]:
         """Return the node and everything below it, parents first."""
@@ -128,14 +132,14 @@ class PrefixTree:
         node, held = self._root, list(pages)
         for index in range(self._pool.pages_for(len(ids))):
             page_ids = ids[index * size : (index + 1) * size]
-            public = (index + 1) * size <= public_tokens and node.owner is PUBLIC
-            child = self._child(node, page_ids, scope) if len(page_ids) == size else None
+            is_full = len(page_ids) == size
+            child = self._child(node, page_ids, scope) if is_full else None
             if child is None:
                 child = self._add(node, page_ids, pages[index], scope, disposable)
-            if public and child.owner is not PUBLIC:
-                self._publish(child)
-            if len(page_ids) == size:
+            if is_full:
                 held[index] = child.page
+                if (index + 1) * size <= public_tokens and node.owner is PUBLIC:
+                    self._publish(child)
             child.disposable &= disposable
             child.last_used = self._clock
             node = child
@@ -148,7 +152,7 @@ class PrefixTree:
         start = 0
         while node is not None:
             page_ids = ids[start : start + size]
-            for child in list(node.children.get(scope, {}).values()):
+            for child in node.owned(scope):
                 if start + _common_length(child.ids, page_ids) > keep:
                     self.cut(child, max(0, keep - start), reason="forgotten")
             node = self._child(node, page_ids, scope)
@@ -216,7 +220,7 @@ class PrefixTree:
 
     def _add(self, parent: Node, ids: Ids, page: int, owner: str | None, disposable: bool) -> Node:
         """Add a page, in place of one that holds only its beginning; a longer one serves for it."""
-        known, common = _closest(parent.children.get(owner, {}).values(), ids)
+        known, common = _closest(parent.owned(owner), ids)
         if known is not None and common == len(ids):
             return known
         if known is not None and common == len(known.ids):

@@ -1,7 +1,7 @@
 """Who takes part in the next step of the device, and who waits for memory. Knows no threads and no async.
 
 A step is one forward pass: a chunk of prompts that shields wait for, or else one token for every request that
-decodes and, beside them, one chunk of the other prompts.
+decodes and, beside them, one chunk of the other prompts. With a runner, those that decode are a pass of their own.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import torch
 from agentkit.errors import AgentKitError, InferenceError
 from agentkit.inference.base import Priority
 from agentkit.inference.kv_cache import KVCache
-from agentkit.inference.model import LlamaModel
+from agentkit.inference.model import LlamaModel, Output
 from agentkit.inference.request import Request
+from agentkit.inference.runner import DecodeRunner
 from agentkit.inference.speed import Speed
 
 AnyRequest: TypeAlias = Request[Any]
@@ -49,20 +50,28 @@ class Scheduler:
     of the lowest priority gives up its own; it is resumed later, with the same output.
     """
 
-    def __init__(self, model: LlamaModel, cache: KVCache, *, prefill_chunk: int) -> None:
+    def __init__(
+        self,
+        model: LlamaModel,
+        cache: KVCache,
+        *,
+        prefill_chunk: int,
+        runner: DecodeRunner | None = None,
+    ) -> None:
+        """Serve with a model; `runner` is what decodes, where the device has a better way than the model's own."""
         self._model = model
+        self._runner = runner
         self.cache = cache
         self.prefill_speed = Speed()  # of steps that have a chunk in them, in tokens
         self._prefill_chunk = prefill_chunk
         self._arrivals = itertools.count()
-        self._ranks: dict[AnyRequest, tuple[int, int]] = {}  # everybody here: priority, then arrival
-        self._waiting: dict[
-            AnyRequest, int
-        ] = {}  # without memory; how many tokens are likely to be prefilled
+        # Everybody here, by priority and then arrival.
+        self._ranks: dict[AnyRequest, tuple[int, int]] = {}
+        # Those without memory, and how many tokens they are likely to prefill.
+        self._waiting: dict[AnyRequest, int] = {}
         self._running: list[AnyRequest] = []
-        self._starved: AnyRequest | None = (
-            None  # there was no room for it; nobody ranked behind it goes first
-        )
+        # There was no room for it: nobody ranked behind it is admitted first.
+        self._starved: AnyRequest | None = None
         self._chunks = 0
         self._verdicts_last = False
         self._preemptions = 0
@@ -71,6 +80,11 @@ class Scheduler:
     def busy(self) -> bool:
         """Whether there is something to do."""
         return bool(self._ranks)
+
+    def warm_up(self) -> None:
+        """Prepare what the first requests would wait for."""
+        if self._runner is not None:
+            self._runner.warm_up()
 
     def submit(self, request: AnyRequest) -> None:
         """Let a request take part from the next step on."""
@@ -97,7 +111,9 @@ class Scheduler:
             if not decodes_now:
                 chosen += self._chunk(Priority.INTERACTIVE) or self._chunk(Priority.BACKGROUND)
         # To make room for one of them may have taken the pages of another.
-        self._run([(request, count) for request, count in chosen if request.kv is not None])
+        able = [(request, count) for request, count in chosen if request.kv is not None]
+        for together in self._passes(able):
+            self._run(together)
 
     def stop(self, error: Exception) -> None:
         """End every request with an error, and drop everything that is cached."""
@@ -133,7 +149,9 @@ class Scheduler:
         chosen: list[tuple[AnyRequest, int]] = []
         budget = self._prefill_chunk
         for request in self._prefill_order(priority):
-            if request.kv is not None or self._admit(request):
+            if request.kv is not None or (
+                not self._gains_by_waiting(request, chosen) and self._admit(request)
+            ):
                 count = min(budget, request.pending)
                 chosen.append((request, count))
                 budget -= count
@@ -149,6 +167,19 @@ class Scheduler:
         if self._chunks % FAIR_CHUNK != FAIR_CHUNK - 1:
             wanted.sort(key=lambda request: self._waiting.get(request, request.pending))
         return wanted
+
+    def _gains_by_waiting(self, request: AnyRequest, chosen: list[tuple[AnyRequest, int]]) -> bool:
+        """Whether this very chunk computes a page that a waiting request could have from the cache after it."""
+        page_tokens = self.cache.pool.page_tokens
+        cached = self.cache.matched_tokens(request.ids, scope=request.scope)
+        end = cached - cached % page_tokens + page_tokens
+        return end <= request.reusable and any(
+            other.scope == request.scope
+            and other.kv is not None
+            and other.kv.length + count >= end
+            and other.ids[:end] == request.ids[:end]
+            for other, count in chosen
+        )
 
     # Memory
 
@@ -234,6 +265,15 @@ class Scheduler:
 
     # Steps
 
+    def _passes(self, chosen: list[tuple[AnyRequest, int]]) -> list[list[tuple[AnyRequest, int]]]:
+        """Part those that the runner decodes from those that the model prefills."""
+        if self._runner is None:
+            return [chosen]
+        return [
+            [(request, count) for request, count in chosen if request.decoding],
+            [(request, count) for request, count in chosen if not request.decoding],
+        ]
+
     def _run(self, chosen: list[tuple[AnyRequest, int]]) -> None:
         """Run one pass; if it fails, each request runs alone, and whatever goes wrong then ends that one only."""
         if not chosen:
@@ -241,7 +281,7 @@ class Scheduler:
         counts = [count for _, count in chosen]
         started_at = time.perf_counter()
         try:
-            outputs = self._model.forward_parts([request.part(count) for request, count in chosen])
+            outputs = self._compute(chosen)
         except BaseException as error:  # noqa: BLE001  # a panic in a Rust library is no `Exception`
             if len(chosen) > 1:
                 for one in chosen:
@@ -261,6 +301,11 @@ class Scheduler:
                     disposable=request.disposable,
                 )
             self._guarded(request, partial(request.take, output))
+
+    def _compute(self, chosen: list[tuple[AnyRequest, int]]) -> list[Output]:
+        if self._runner is not None and chosen[0][0].decoding:
+            return self._runner.decode([request.row() for request, _ in chosen])
+        return self._model.forward_parts([request.part(count) for request, count in chosen])
 
     def _guarded(self, request: AnyRequest, action: Callable[[], None]) -> bool:
         """Let a request act; whatever goes wrong in it ends this request and no other. False if it has ended."""

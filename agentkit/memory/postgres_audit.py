@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Final
 
-from agentkit.errors import StoreError
 from agentkit.memory.audit import AuditEvent, AuditRecord
-from agentkit.memory.audit_log import following
+from agentkit.memory.audit_log import columns_of, following, record_of
 from agentkit.memory.postgres_database import Transaction
 from agentkit.memory.rules import tenant_of
 
@@ -41,17 +39,10 @@ async def append_event(transaction: Transaction, event: AuditEvent, *, session_i
     if await was_noted(transaction, session_id=session_id):
         return
     row = await (await transaction.execute(_LAST, (tenant,))).fetchone()
-    last = _record(*row) if row else None
+    last = record_of(*row) if row else None
     record = following(last, event, session_id=session_id, now=datetime.now(UTC))
     values = (
-        record.tenant,
-        record.sequence,
-        record.time,
-        record.session_id,
-        record.kind,
-        json.dumps(record.details),
-        record.previous,
-        record.digest,
+        *columns_of(record),
         transaction.token,
     )
     await transaction.execute(_INSERT, values)
@@ -73,32 +64,4 @@ async def read_audit(transaction: Transaction, tenant: str) -> tuple[AuditRecord
         StoreError: if a record cannot be read.
     """
     rows = await (await transaction.execute(_READ, (tenant,))).fetchall()
-    return tuple(_record(*row) for row in rows)
-
-
-def _record(
-    tenant: str,
-    sequence: int,
-    time: str,
-    session_id: str,
-    kind: str,
-    details: str,
-    previous: str,
-    digest: str,
-) -> AuditRecord:
-    try:
-        values = dict(json.loads(details))
-    except (TypeError, ValueError) as exc:
-        raise StoreError(
-            f"record {sequence} of the audit log of tenant {tenant!r} cannot be read; restore a backup"
-        ) from exc
-    return AuditRecord(
-        tenant=tenant,
-        sequence=sequence,
-        time=time,
-        session_id=session_id,
-        kind=kind,
-        details=values,
-        previous=previous,
-        digest=digest,
-    )
+    return tuple(record_of(*row) for row in rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Final
 
 from agentkit.errors import ConfigurationError, SessionBusyError, StoreError
@@ -56,6 +56,19 @@ def check_same_tenant(session_id: str, fork_id: str) -> None:
         raise ConfigurationError(
             f"a fork stays with its tenant {tenant!r}, {fork_id!r} is of tenant {other!r}; "
             "export the session and import it there"
+        )
+
+
+def check_turn(session_id: str, turn: int, *, turns: Iterable[int]) -> None:
+    """Accept one of the turns that a session's context holds; 0, the time before the first, is always one.
+
+    Raises:
+        ConfigurationError: otherwise.
+    """
+    known = {0, *turns}
+    if turn not in known:
+        raise ConfigurationError(
+            f"session {session_id!r} has no turn {turn} in its context; it has {min(known)} to {max(known)}"
         )
 
 

@@ -65,11 +65,7 @@ class Proving:
 
     def effects(self) -> list[int]:
         """Return how many effects there were after each kill."""
-        return [len(world.read("effects")) for world in self.worlds()]
-
-    def worlds(self) -> list[World]:
-        """Return what happened outside, for each kill."""
-        return [World(folder) for folder in self._folder.iterdir()]
+        return [len(World(folder).read("effects")) for folder in self._folder.iterdir()]
 
     def _survive(self, number: int, kill: Kill) -> list[str]:
         draw = random.Random(number)

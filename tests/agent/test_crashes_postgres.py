@@ -43,6 +43,7 @@ class Outage:
 
     def __init__(self, server: PostgresServer, schema: str, *, reconnect_timeout: float) -> None:
         self.made: list[str] = []
+        self.begun = anyio.Event()
         self.store = PostgresStore(server.url(), schema=schema, reconnect_timeout=reconnect_timeout)
 
         @tool(effect="write", timeout=60)
@@ -51,6 +52,7 @@ class Outage:
             self.made.append(text)
             if text == "b" and self.made.count("b") == 1:
                 await anyio.to_thread.run_sync(server.stop)
+                self.begun.set()
             return f"done with {text}"
 
         script = [call("send", text="a"), f"{call('send', text='b')}; {call('send', text='c')}", "Done."]
@@ -64,9 +66,8 @@ async def test_a_turn_goes_on_when_the_server_comes_back_in_time(
     async with outage.agent as agent, anyio.create_task_group() as tasks:
 
         async def come_back() -> None:
-            while outage.made != ["a", "b"]:  # noqa: ASYNC110  # the tool says when
-                await anyio.sleep(0.02)
-            await anyio.sleep(0.5)
+            await outage.begun.wait()
+            await anyio.sleep(0.3)
             await anyio.to_thread.run_sync(postgres_server.start)
 
         tasks.start_soon(come_back)

@@ -205,8 +205,8 @@ async def test_a_damaged_journal_is_named_and_nothing_runs(errands: Errands, sta
     async with agent:
         session = agent.session("t/1")
         works: list[Callable[[], Awaitable[object]]] = [session.load, session.resume, session.abandon]
-        works += [session.approvals]
-        for work in (*works, partial(session.run, "More"), partial(session.approve, "call_1")):
+        works += [session.approvals, partial(session.run, "More"), partial(session.approve, "call_1")]
+        for work in works:
             with pytest.raises(StoreError, match=r"damaged.*restore a backup or delete the session"):
                 await work()
         assert await session.delete()

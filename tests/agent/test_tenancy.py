@@ -117,7 +117,8 @@ async def test_an_export_that_another_tenant_imports_is_judged_again_and_goes_it
 
 async def test_one_tenant_s_cache_says_nothing_to_another(tmp_path: Path):
     checkpoint = build_tiny_checkpoint(tmp_path)
-    (checkpoint / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
+    config = checkpoint / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": TEMPLATE}))
     engine = await LocalEngine.load(str(checkpoint))
     agent = Agent(
         engine,

@@ -41,7 +41,7 @@ def test_commands_that_need_no_model_load_no_torch(folder: Path, command: tuple[
     )
     code, torch_loaded, seconds = ended.stderr.split()
     assert (code, torch_loaded) == ("0", "False")
-    assert float(seconds) < 3.0
+    assert float(seconds) < 20.0
 
 
 def test_without_the_embedded_model_the_error_says_how_to_get_it(folder: Path) -> None:

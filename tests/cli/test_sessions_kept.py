@@ -99,7 +99,7 @@ def test_the_audit_log_is_a_line_a_record_without_content(cli: Cli, kept: KeptSe
     sequence, _, session, kind, *details = outcome.out.rstrip("\n").split("  ")
     assert (sequence, session, kind) == ("1", "alice/1", "turn_ended")
     assert details[1] == "status completed"
-    assert details[-2:] == ["2 messages", "2 decisions"]
+    assert details[-3:] == ["2 messages", "2 decisions", "readmitted 0"]
     in_json = cli("sessions", "audit", "alice", "--json")
     assert list(in_json.json) == [
         "tenant", "sequence", "time", "session_id", "kind", "details", "previous", "digest",

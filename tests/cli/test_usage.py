@@ -57,7 +57,7 @@ WRONG = {
         "(`agentkit models` lists them), a folder, a .gguf file or a hub id such as owner/name"
     ),
     "run hi -p shields.yaml -m ./nowhere": (
-        "no model at nowhere: name a folder with safetensors, or a .gguf file"
+        "no model at nowhere: name a folder that holds a model, or a .gguf file"
     ),
     "run hi -t cli_test_tools": (
         "--tool 'cli_test_tools' must be module:object, for instance examples.weather:get_current_temperature"

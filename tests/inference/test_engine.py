@@ -231,6 +231,35 @@ async def test_a_public_prefix_lies_within_the_prompt(engine, public_prefix):
         await engine.score(token_ids(5), [1], public_prefix=public_prefix)
 
 
+async def test_what_is_pinned_stays_while_the_block_runs(open_engine):
+    engine = open_engine(kv_cache_bytes=100_000)  # 12 pages of 32 tokens
+    ids = token_ids(100)
+    await generate_all(engine, ids, max_tokens=1)
+
+    async def use_everything() -> None:
+        for start in range(1, 5):
+            await generate_all(engine, token_ids(200, start=start), max_tokens=1)
+
+    async with engine.pinned(ids) as tokens:
+        assert tokens == 100
+        await use_everything()
+        assert (await generate_all(engine, [*ids, 5], max_tokens=1)).usage.cached_tokens == 100
+    await use_everything()
+    assert (await generate_all(engine, [*ids, 5], max_tokens=1)).usage.cached_tokens < 100
+
+
+async def test_a_block_that_is_cancelled_at_its_start_leaves_no_pin(open_engine):
+    engine = open_engine(kv_cache_bytes=100_000)
+    await generate_all(engine, token_ids(100), max_tokens=1)
+    with anyio.CancelScope() as cancelled:
+        cancelled.cancel()
+        async with engine.pinned(token_ids(100)):
+            raise AssertionError("entered although it was cancelled")
+    for start in range(1, 5):
+        await generate_all(engine, token_ids(200, start=start), max_tokens=1)
+    assert (await generate_all(engine, token_ids(100), max_tokens=1)).usage.cached_tokens < 100
+
+
 # Why a prefix was not cached
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from agentkit.inference.base import GeneratedToken, SamplingParams
+from agentkit.inference.base import Completion, GeneratedToken, SamplingParams
+from agentkit.inference.catalog import EMBEDDED_MODEL
 from agentkit.inference.config import EngineConfig
 from agentkit.inference.engine import LocalEngine
 from tests.inference.calling import assert_nothing_in_use, generate_all, greedy_ids, token_ids, wait_for
@@ -95,6 +96,29 @@ async def test_a_long_prefill_does_not_hold_up_a_decode(open_engine):
         group.start_soon(run, "long prefill", token_ids(TINY_CONTEXT - 10), 1)
         group.start_soon(run, "decode", token_ids(5), 20)
     assert ended == ["decode", "long prefill"]
+
+
+@pytest.mark.model
+async def test_sessions_of_the_embedded_model_side_by_side_say_what_each_says_alone():
+    engine = await LocalEngine.load(EMBEDDED_MODEL)
+    system = engine.tokenizer.encode("You are a helpful assistant who answers in one sentence. " * 8)
+    prompts = [
+        [*system, *engine.tokenizer.encode(question)]
+        for question in ("What is rain?", "Name three colours:", "def add(a, b):", "Once upon a time")
+    ]
+    together: dict[int, Completion] = {}
+
+    async def run(index: int) -> None:
+        together[index] = await generate_all(engine, prompts[index], "together", max_tokens=12)
+
+    async with anyio.create_task_group() as group:
+        for index in range(len(prompts)):
+            group.start_soon(run, index)
+    for index, prompt in enumerate(prompts):
+        alone = await generate_all(engine, prompt, f"alone {index}", max_tokens=12)
+        assert together[index].ids == alone.ids
+    assert sorted(completion.usage.cached_tokens >= 64 for completion in together.values())[1:] == [True] * 3
+    await engine.close()
 
 
 async def test_a_slow_consumer_delays_only_itself(engine, scope):

@@ -76,6 +76,18 @@ def test_a_long_tail_of_a_score_stays():
     assert cache.matched_tokens(range(900), scope="") == 50 + DISPOSABLE_TAIL + 1
 
 
+@pytest.mark.parametrize("leaves_at", [PAGE, PAGE + 9], ids=["between pages", "within a page"])
+def test_a_scope_takes_nothing_from_the_public_or_another_scope_to_write_its_own(leaves_at):
+    cache = new_cache(200, PAGE)
+    template = list(range(2 * PAGE))
+    run_once(cache, [*template, 5000, 5001], scope="alice", public=2 * PAGE, disposable=True)
+    run_once(cache, [*template[:PAGE], 6000], scope="carol", disposable=True)
+    run_once(cache, [*template[:leaves_at], 7000, 7001], scope="bob", disposable=True)
+    assert cache.matched_tokens([*template, 5000, 5001], scope="alice") == 2 * PAGE + 2
+    assert cache.matched_tokens([*template[:PAGE], 6000], scope="carol") == PAGE + 1
+    assert cache.matched_tokens(template, scope="dave") == 2 * PAGE
+
+
 def test_a_pin_outlives_everything_that_was_used_since():
     cache = new_cache(10, PAGE)
     run_once(cache, range(100))

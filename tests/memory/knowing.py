@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agentkit.cleared import Cleared
-from agentkit.memory.knowledge import Document
+from agentkit.memory.knowledge import Document, KnowledgeStore
 from agentkit.messages import Message, Origin, Provenance
 from tests.clearing import cleared
+
+Make = Callable[..., KnowledgeStore]
+
+NOTES = {
+    "sister": "The user's sister is called Anna. She lives in Lyon.",
+    "food": "The user eats no meat, and is allergic to peanuts.",
+    "car": "The car is a blue Renault from 1998, and it has to be inspected in May.",
+}
 
 
 def document(
@@ -44,3 +52,15 @@ class CharacterEmbedder:
             counts[zlib.crc32(letters[start : start + 3].encode()) % self.dimensions] += 1
         length = math.hypot(*counts) or 1.0
         return [count / length for count in counts]
+
+
+async def add_notes(store: KnowledgeStore, tenant: str = "alice") -> dict[str, str]:
+    return {
+        name: await store.add(tenant, await cleared_document(text, source=name))
+        for name, text in NOTES.items()
+    }
+
+
+async def sources(store: KnowledgeStore, query: str, *, tenant: str = "alice", limit: int = 5) -> list[str]:
+    hits = await store.search(tenant, query, limit=limit)
+    return [hit.document.provenance.source or "" for hit in hits]

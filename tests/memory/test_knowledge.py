@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
-from uuid import uuid4
 
 import anyio
 import pytest
@@ -21,10 +19,15 @@ from agentkit.memory.knowledge_postgres import PostgresKnowledge
 from agentkit.memory.knowledge_sqlite import SQLiteKnowledge
 from agentkit.memory.knowledge_urls import open_knowledge
 from agentkit.messages import Origin, Provenance
-from tests.memory.knowing import CharacterEmbedder, cleared_document, document
-from tests.postgres_server import PostgresServer
-
-Make = Callable[..., KnowledgeStore]
+from tests.memory.knowing import (
+    NOTES,
+    CharacterEmbedder,
+    Make,
+    add_notes,
+    cleared_document,
+    document,
+    sources,
+)
 
 OPERATIONS = {
     "get": lambda store, tenant: store.get(tenant, "0" * 32),
@@ -32,53 +35,11 @@ OPERATIONS = {
     "list": lambda store, tenant: store.list(tenant),
     "search": lambda store, tenant: store.search(tenant, "anything"),
 }
-NOTES = {
-    "sister": "The user's sister is called Anna. She lives in Lyon.",
-    "food": "The user eats no meat, and is allergic to peanuts.",
-    "car": "The car is a blue Renault from 1998, and it has to be inspected in May.",
-}
-
-
-@pytest.fixture
-def database(postgres_server: PostgresServer) -> Iterator[Callable[..., PostgresKnowledge]]:
-    """Makes stores on one schema of a database."""
-    schema = f"test_{uuid4().hex}"
-    yield partial(PostgresKnowledge, postgres_server.url(), schema=schema)
-    postgres_server.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
-    """Makes stores that share what they keep."""
-    made: list[KnowledgeStore] = []
-    new = partial(SQLiteKnowledge, tmp_path / "agent.db")
-    if request.param == "postgres":
-        new = request.getfixturevalue("database")
-
-    def make(**options: Any) -> KnowledgeStore:
-        made.append(new(**options))
-        return made[-1]
-
-    yield make
-    for store in made:
-        await store.close()
 
 
 @pytest.fixture
 def store(make_store: Make) -> KnowledgeStore:
     return make_store()
-
-
-async def add_notes(store: KnowledgeStore, tenant: str = "alice") -> dict[str, str]:
-    return {
-        name: await store.add(tenant, await cleared_document(text, source=name))
-        for name, text in NOTES.items()
-    }
-
-
-async def sources(store: KnowledgeStore, query: str, *, tenant: str = "alice", limit: int = 5) -> list[str]:
-    hits = await store.search(tenant, query, limit=limit)
-    return [hit.document.provenance.source or "" for hit in hits]
 
 
 async def test_a_document_comes_back_with_its_provenance(store: KnowledgeStore):
@@ -301,65 +262,6 @@ async def test_a_cancelled_addition_leaves_all_or_nothing_and_a_usable_store(sto
         listed = {info.provenance.source for info in await store.list("alice")}
         assert bool(await sources(store, f"attempt{attempt}")) is (f"{attempt}" in listed)
     assert cancelled > 0
-
-
-async def test_meaning_finds_what_no_word_of_the_query_says(make_store: Make):
-    plain, hybrid = make_store(), make_store(embedder=CharacterEmbedder())
-    await add_notes(hybrid)
-    await hybrid.add("alice", await cleared_document("Refunding takes a week.", source="refunds"))
-    query = "How do refunds work?"
-    assert await sources(plain, query) == []
-    assert await sources(hybrid, query) == ["refunds"]
-
-
-async def test_words_and_meaning_agree_on_the_best(make_store: Make):
-    store = make_store(embedder=CharacterEmbedder(min_similarity=0.1))
-    await store.add("alice", await cleared_document("An invoice is paid in 30 days.", source="words"))
-    await store.add("alice", await cleared_document("Invoices: paying late costs a fee.", source="meaning"))
-    await store.add("alice", await cleared_document("Paying invoices, each invoice is due.", source="both"))
-    hits = await store.search("alice", "paying an invoice")
-    assert hits[0].document.provenance.source == "both"
-
-
-async def test_vectors_of_another_embedder_are_never_compared(make_store: Make):
-    await add_notes(make_store(embedder=CharacterEmbedder()))
-    other = make_store(embedder=CharacterEmbedder(name="letters-3 of 8", dimensions=8, min_similarity=0.0))
-    assert await sources(other, "zzz") == []
-    await other.add("alice", await cleared_document(NOTES["car"], source="car"))
-    assert await sources(other, "cars renaults") == ["car"]
-    assert len(await other.list("alice")) == len(NOTES)
-
-
-async def test_an_embedder_that_changed_under_its_name_is_found_out(make_store: Make):
-    await add_notes(make_store(embedder=CharacterEmbedder()))
-    with pytest.raises(
-        StoreError, match=r"gives 8 numbers a vector, .* with 256; give another model another"
-    ):
-        await make_store(embedder=CharacterEmbedder(dimensions=8)).search("alice", "car")
-
-
-class Careless(CharacterEmbedder):
-    """Forgets a text, or gives no number."""
-
-    async def embed(self, texts: Any) -> list[list[float]]:
-        vectors = await super().embed(texts)
-        return [[float("nan")] * self.dimensions for _ in vectors] if self.name == "nan" else vectors[1:]
-
-
-@pytest.mark.parametrize("name", ["short", "nan"])
-async def test_an_embedder_that_breaks_its_promise_stores_nothing(make_store: Make, name: str):
-    store = make_store(embedder=Careless(name=name))
-    with pytest.raises(StoreError, match=f"embedder '{name}' must give 1 vectors of 256 finite numbers"):
-        await store.add("alice", await cleared_document("Tea at 5."))
-    assert await store.list("alice") == ()
-
-
-async def test_meaning_does_not_cross_tenants(make_store: Make):
-    store = make_store(embedder=CharacterEmbedder(min_similarity=-1.0))
-    await add_notes(store)
-    assert await store.search("bob", "sister") == ()
-    await store.add("bob", await cleared_document("Bob's sister.", source="bob"))
-    assert await sources(store, "sister", tenant="bob") == ["bob"]
 
 
 @pytest.mark.parametrize(
