@@ -1,11 +1,12 @@
 """agentkit beside other engines: `python -m benchmarks.engines`. Writes JSON, a table and a plot.
 
-Peers are those that `make bench-peers` installed. `--quick` runs tiny workloads, agentkit alone unless told otherwise.
+Peers are those that `make bench-peers` installed. `--quick` runs tiny workloads.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from agentkit.inference.catalog import EMBEDDED_MODEL, resolve
+from benchmarks.engines.budget import rounds_within
 from benchmarks.engines.lineup import REFERENCE, ROOT, Contender, contenders, weights_of
 from benchmarks.engines.machine import machine
 from benchmarks.engines.plot import plot
@@ -37,20 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     workloads = asked.workloads or workload_names(sizes)
     for name in set(workloads) - set(workload_names(sizes)):
         parser.error(f"no workload is called {name!r}; there are {', '.join(workload_names(sizes))}")
-    before, started = machine(), time.perf_counter()
+    rounds = _rounds(asked, parser)
+    before, started = machine(), time.monotonic()
     with ExitStack() as stack:
         race = Race(stack, threads=asked.threads)
         for contender in chosen:
             _start(race, contender, quick=asked.quick)
         if len(chosen) > 1:
             race.compare_outputs(resolve(EMBEDDED_MODEL).path)
-        for number in range(1 if asked.quick else asked.rounds):
+        ends = started + asked.budget_minutes * 60
+        for number in rounds_within(ends, rounds, time.monotonic):
             race.run_round(number, workloads, sizes, seed=asked.seed)
             run = Run(
                 sizes=sizes,
                 threads=asked.threads,
                 rounds=number + 1,
-                seconds=time.perf_counter() - started,
+                seconds=time.monotonic() - started,
                 machine=before,
                 result=race.result,
             )
@@ -87,16 +91,28 @@ def _named(name: str, parser: argparse.ArgumentParser) -> Contender:
     return known[name]
 
 
+def _rounds(asked: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if asked.rounds is None:
+        return 1 if asked.quick else ROUNDS
+    if asked.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {asked.rounds}")
+    return int(asked.rounds)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engines", description=__doc__)
-    parser.add_argument(
-        "--engines", nargs="+", metavar="NAME", help="such as 'agentkit fp32'; all by default"
-    )
+    parser.add_argument("--engines", nargs="+", metavar="NAME", help="such as agentkit-int8; all by default")
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help="such as agent; all by default")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=int, help=f"{ROUNDS} by default, and 1 with --quick")
+    parser.add_argument(
+        "--budget-minutes",
+        type=float,
+        default=math.inf,
+        help="begin no round that would end later, but for the first one; no bound by default",
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the token ids")
-    parser.add_argument("--quick", action="store_true", help="tiny workloads, one round, agentkit alone")
+    parser.add_argument("--quick", action="store_true", help="tiny workloads, and agentkit alone by default")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     return parser
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.engines.workloads import Sizes
+from benchmarks.engines.workloads import FORWARD, Sizes
 from benchmarks.peers.protocol import Answer
 
 
@@ -23,11 +23,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a column of the table asks."""
+    """What a column of the table asks, and in a few words how it is answered."""
 
     name: str
     unit: str
     higher_is_better: bool
+    meaning: str
 
 
 Figures = dict[str, dict[str, float]]
@@ -36,18 +37,70 @@ Figures = dict[str, dict[str, float]]
 
 def questions(sizes: Sizes) -> tuple[Question, ...]:
     """Return what a run answers, in the table's order."""
-    prefills = (f"prefill {length}" for length in sizes.prefills)
     return (
-        Question(name="decode", unit="tokens/s", higher_is_better=True),
-        *(Question(name=name, unit="tokens/s", higher_is_better=True) for name in prefills),
-        Question(name="agent", unit="s", higher_is_better=False),
-        Question(name="one session", unit="tokens/s", higher_is_better=True),
-        Question(name=f"{sizes.sessions} sessions", unit="tokens/s", higher_is_better=True),
-        Question(name="sessions / one", unit="x", higher_is_better=True),
-        Question(name="warm first token", unit="ms", higher_is_better=False),
-        Question(name="warm / alone", unit="x", higher_is_better=False),
-        Question(name="peak memory", unit="MB", higher_is_better=False),
+        _speed(
+            "decode", f"after the first of {sizes.decode_output} tokens, {sizes.decode_prompt} before them"
+        ),
+        *(
+            _speed(f"prefill {length}", "the prompt by the time to its first token")
+            for length in sizes.prefills
+        ),
+        Question(
+            name="agent",
+            unit="s",
+            higher_is_better=False,
+            meaning=f"a prompt of {sizes.system} tokens, then {sizes.turns} turns of {sizes.turn_input} new tokens "
+            f"and {sizes.turn_output} generated ones",
+        ),
+        _speed(
+            "one session", "generated in the agent workload by the time of all its turns, without the prompt"
+        ),
+        _speed(f"{sizes.sessions} sessions", "the same of so many at once, after one prompt that they share"),
+        Question(
+            name="sessions / one",
+            unit="x",
+            higher_is_better=True,
+            meaning="the throughput of the sessions at once by that of one",
+        ),
+        Question(
+            name="warm first token",
+            unit="ms",
+            higher_is_better=False,
+            meaning="median time to the first token of the agent workload's turns after the first one",
+        ),
+        Question(
+            name="warm / forward",
+            unit="x",
+            higher_is_better=False,
+            meaning=f"that by one forward pass of the bare model over the same {sizes.warm_prefill} tokens, which the "
+            "cache has not, at the same positions behind the same cached ones",
+        ),
+        Question(
+            name="cold first token",
+            unit="ms",
+            higher_is_better=False,
+            meaning=f"a prompt of {sizes.warm_prefill} tokens alone: as many as a warm turn computes, behind nothing",
+        ),
+        Question(
+            name="peak memory",
+            unit="MB",
+            higher_is_better=False,
+            meaning="the most that the engine's process has had",
+        ),
     )
+
+
+def num_rounds(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
+    """Return by contender and workload how many samples there are."""
+    found: dict[str, dict[str, int]] = {}
+    for sample in samples:
+        of = found.setdefault(sample.contender, {})
+        of[sample.workload] = of.get(sample.workload, 0) + 1
+    return found
+
+
+def _speed(name: str, meaning: str) -> Question:
+    return Question(name=name, unit="tokens/s", higher_is_better=True, meaning=meaning)
 
 
 def figures(samples: Sequence[Sample], sizes: Sizes) -> Figures:
@@ -84,11 +137,13 @@ def _figure(question: str, samples: Sequence[Sample], sizes: Sizes) -> float | N
             return _ratio(median("sessions", _throughput), median("agent", _throughput))
         case ["warm", "first", "token"]:
             return _ratio(median("agent", _warm_seconds), 0.001)
-        case ["warm", "/", "alone"]:
-            alone = median(f"prefill {sizes.warm_prefill}", _first_seconds)
-            return _ratio(median("agent", _warm_seconds), alone)
+        case ["warm", "/", "forward"]:
+            return _ratio(median("agent", _warm_seconds), median(FORWARD, _warm_seconds))
+        case ["cold", "first", "token"]:
+            return _ratio(median(f"prefill {sizes.warm_prefill}", _first_seconds), 0.001)
         case ["peak", "memory"]:
-            return max((sample.answer.peak_mb for sample in samples), default=None)
+            engine = [sample for sample in samples if sample.workload != FORWARD]
+            return max((sample.answer.peak_mb for sample in engine), default=None)
         case _:
             raise ValueError(f"nothing answers {question!r}")
 

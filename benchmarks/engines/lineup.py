@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from gguf import GGMLQuantizationType
 
@@ -15,6 +15,8 @@ from benchmarks.engines.weights import once, write_gguf, write_safetensors
 
 Precision = Literal["fp32", "bf16", "int8"]
 """Of the weights; what fp32 names is fp32 throughout, the KV cache included."""
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / ".peers"
@@ -25,18 +27,27 @@ WEIGHTS = PEERS / "weights"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """One engine at one precision; `environment` is None where it runs in agentkit's own."""
+    """One engine at one precision; `environment` is None where it runs in agentkit's own.
+
+    `bare_module` is the engine's model without the engine, where that can be measured.
+    """
 
     engine: str
     module: str
     precision: Precision
     weights: str
     environment: str | None
+    bare_module: str | None = None
 
     @property
     def name(self) -> str:
         """What reports and the command line call it."""
-        return f"{self.engine} {self.precision}"
+        return name_of(self.engine, self.precision)
+
+    @property
+    def bare(self) -> Contender | None:
+        """Its model without the engine."""
+        return None if self.bare_module is None else replace(self, module=self.bare_module)
 
     @property
     def python(self) -> Path:
@@ -53,15 +64,35 @@ class Contender:
         return None if self.python.exists() else "not installed (make bench-peers)"
 
 
-REFERENCE = Contender(
-    engine="agentkit", module="agentkit_peer", precision="fp32", weights="f32.gguf", environment=None
-)
-"""What every other engine's output is compared with."""
+def name_of(engine: str, precision: str) -> str:
+    """Return the name of an engine at a precision; the plain one is fp32."""
+    return engine if precision == "fp32" else f"{engine}-{precision}"
+
+
+def engine_and_precision(name: str) -> tuple[str, str]:
+    """Return what `name_of` made a name of."""
+    engine, _, precision = name.partition("-")
+    return engine, precision or "fp32"
 
 
 def reason_file(environment: str) -> Path:
     """Return where it is written why an environment could not be made."""
     return PEERS / f"{environment}.reason"
+
+
+def _agentkit(precision: Precision) -> Contender:
+    return Contender(
+        engine="agentkit",
+        module="agentkit_peer",
+        precision=precision,
+        weights="f32.gguf",
+        environment=None,
+        bare_module="agentkit_forward",
+    )
+
+
+REFERENCE = _agentkit("fp32")
+"""What every other engine's output is compared with."""
 
 
 def contenders() -> tuple[Contender, ...]:
@@ -98,12 +129,6 @@ def weights_of(contender: Contender) -> Path:
             return once(path, lambda new: _convert_to_openvino(folder, new, precision))
         case unknown:
             raise ValueError(f"no weights are called {unknown}")
-
-
-def _agentkit(precision: Precision) -> Contender:
-    return Contender(
-        engine="agentkit", module="agentkit_peer", precision=precision, weights="f32.gguf", environment=None
-    )
 
 
 def _peer(engine: str, precision: Precision, weights: str, environment: str | None = "") -> Contender:

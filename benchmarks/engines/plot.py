@@ -5,6 +5,7 @@ from __future__ import annotations
 from xml.sax.saxutils import escape
 
 from benchmarks.engines.figures import Question
+from benchmarks.engines.lineup import REFERENCE, engine_and_precision
 from benchmarks.engines.run import Run
 
 COLOURS = {"fp32": "#4878a8", "bf16": "#6aa56a", "int8": "#d08c3c"}
@@ -53,8 +54,8 @@ def _panel(question: Question, of: dict[str, float], *, x: int, y: int) -> str:
     for index, (name, value) in enumerate(of.items()):
         top = y + _TITLE - 8 + index * (_BAR + _GAP)
         length = _BARS * value / longest
-        weight = "bold" if name.startswith("agentkit") else "normal"
-        colour = COLOURS[name.rpartition(" ")[2]]
+        weight = "bold" if engine_and_precision(name)[0] == REFERENCE.engine else "normal"
+        colour = COLOURS[engine_and_precision(name)[1]]
         lines += [
             f'<text x="{x}" y="{top + 12}" font-weight="{weight}">{escape(name)}</text>',
             f'<rect x="{x + _LABELS}" y="{top}" width="{length:.1f}" height="{_BAR}" fill="{colour}"/>',

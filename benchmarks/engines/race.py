@@ -14,7 +14,7 @@ from benchmarks.engines.agreement import Agreement, agreement, alone, text_conve
 from benchmarks.engines.figures import Sample
 from benchmarks.engines.lineup import REFERENCE, Contender
 from benchmarks.engines.peer_process import PeerError, PeerProcess
-from benchmarks.engines.workloads import Sizes, instance
+from benchmarks.engines.workloads import FORWARD, Sizes, instance
 from benchmarks.peers.protocol import Answer, Conversation
 
 
@@ -29,7 +29,7 @@ class Result:
 
 
 class Race:
-    """The contenders that still run, each in its process."""
+    """The contenders that still run, each in its process, and the bare models of some in theirs."""
 
     def __init__(self, stack: ExitStack, *, threads: int) -> None:
         """Start nobody yet; `stack` ends all processes."""
@@ -37,16 +37,18 @@ class Race:
         self._stack = stack
         self._threads = threads
         self._running: dict[str, PeerProcess] = {}
+        self._bare: dict[str, PeerProcess] = {}
 
     def start(self, contender: Contender, model: Path | str) -> None:
         """Start a contender; one that cannot be is left out, with the reason."""
         try:
-            peer = PeerProcess(contender, model, threads=self._threads)
+            peer = self._running[contender.name] = self._process(contender, model)
+            if contender.bare is not None:
+                self._bare[contender.name] = self._process(contender.bare, model)
         except PeerError as error:
+            self._drop(contender.name)
             self.leave_out(contender.name, str(error))
             return
-        self._stack.callback(peer.close)
-        self._running[contender.name] = peer
         self.result.versions[contender.name] = peer.versions
 
     def compare_outputs(self, tokenizer: Path) -> None:
@@ -66,13 +68,16 @@ class Race:
     def run_round(self, number: int, workloads: Sequence[str], sizes: Sizes, *, seed: int) -> None:
         """Measure every workload once; who begins changes from round to round."""
         for workload in workloads:
-            asked = instance(workload, sizes, random.Random(f"{seed} {number} {workload}"))
-            names = list(self._running)
+            # The bare models compute what the engines did in the agent workload.
+            same_ids = "agent" if workload == FORWARD else workload
+            asked = instance(same_ids, sizes, random.Random(f"{seed} {number} {same_ids}"))
+            peers = self._bare if workload == FORWARD else self._running
+            names = list(peers)
             first = number % max(len(names), 1)
             for name in names[first:] + names[:first]:
                 load_average = os.getloadavg()[0]
                 print(f"round {number + 1}, {workload}: {name}", file=sys.stderr)
-                answer = self._ask(name, asked)
+                answer = self._ask(peers[name], name, asked)
                 if answer is None:
                     continue
                 self.result.samples.append(
@@ -85,24 +90,34 @@ class Race:
                     )
                 )
 
+    def leave_out(self, name: str, reason: str) -> None:
+        """Note why a contender is not, or no longer, measured."""
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+        self.result.left_out[name] = reason
+
+    def _process(self, contender: Contender, model: Path | str) -> PeerProcess:
+        peer = PeerProcess(contender, model, threads=self._threads)
+        self._stack.callback(peer.close)
+        return peer
+
     def _ask_all(self, name: str, asked: Sequence[Conversation]) -> list[Answer] | None:
         answers = []
         for conversation in asked:
-            answer = self._ask(name, conversation)
+            answer = self._ask(self._running[name], name, conversation)
             if answer is None:
                 return None
             answers.append(answer)
         return answers
 
-    def _ask(self, name: str, asked: Conversation) -> Answer | None:
+    def _ask(self, peer: PeerProcess, name: str, asked: Conversation) -> Answer | None:
         try:
-            return self._running[name].converse(asked)
+            return peer.converse(asked)
         except PeerError as error:
-            self._running.pop(name).close()
+            self._drop(name)
             self.leave_out(name, str(error))
             return None
 
-    def leave_out(self, name: str, reason: str) -> None:
-        """Note why a contender is not, or no longer, measured."""
-        print(f"left out: {name}: {reason}", file=sys.stderr)
-        self.result.left_out[name] = reason
+    def _drop(self, name: str) -> None:
+        for peers in (self._running, self._bare):
+            if name in peers:
+                peers.pop(name).close()

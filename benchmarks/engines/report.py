@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.engines.figures import Figures, Question
-from benchmarks.engines.lineup import REFERENCE
+from benchmarks.engines.lineup import REFERENCE, engine_and_precision, name_of
 from benchmarks.engines.race import Result
 from benchmarks.engines.run import Run
 from benchmarks.engines.targets import advantage, outcomes
 from benchmarks.engines.workloads import FULL
 
-OURS = "agentkit"
-
 
 def report(run: Run) -> str:
     """Return the report; agentkit's advantage is above 1 where it is the better one."""
-    questions, figures, result = run.questions, run.figures, run.result
+    questions, figures = run.questions, run.figures
     parts = [
         _conditions(run),
-        _grid([_header(questions), *_measured(questions, figures, result)]),
+        _grid([_header(questions), *_measured(run)]),
         _grid([["agentkit's advantage over", *_names(questions)], *_advantages(questions, figures)]),
         _grid(_targets(questions, figures)) if run.sizes == FULL else "",
-        "\n".join(f"left out: {name}: {reason}" for name, reason in result.left_out.items()),
+        "\n".join(f"{question.name}: {question.meaning}" for question in questions),
+        "\n".join(f"left out: {name}: {reason}" for name, reason in run.result.left_out.items()),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -47,17 +46,24 @@ def _header(questions: Sequence[Question]) -> list[str]:
     return [
         "medians",
         *(f"{question.name}, {question.unit}" for question in questions),
+        "rounds",
         "same ids alone",
         "together",
     ]
 
 
-def _measured(questions: Sequence[Question], figures: Figures, result: Result) -> list[list[str]]:
+def _measured(run: Run) -> list[list[str]]:
     rows = []
-    for name in result.versions:
-        cells = [_number(figures[question.name].get(name)) for question in questions]
-        rows.append([name, *cells, *_agreed(name, result)])
+    for name in run.result.versions:
+        cells = [_number(run.figures[question.name].get(name)) for question in run.questions]
+        rows.append([name, *cells, _rounds(run.num_rounds.get(name, {})), *_agreed(name, run.result)])
     return rows
+
+
+def _rounds(by_workload: dict[str, int]) -> str:
+    """Return how many rounds the figures of a row are medians of."""
+    fewest, most = min(by_workload.values(), default=0), max(by_workload.values(), default=0)
+    return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 def _agreed(name: str, result: Result) -> list[str]:
@@ -71,9 +77,9 @@ def _advantages(questions: Sequence[Question], figures: Figures) -> list[list[st
     contenders = dict.fromkeys(name for of in figures.values() for name in of)
     rows = []
     for rival in contenders:
-        engine, _, precision = rival.partition(" ")
-        ours = f"{OURS} {precision}"
-        if engine != OURS and ours in contenders:
+        engine, precision = engine_and_precision(rival)
+        ours = name_of(REFERENCE.engine, precision)
+        if engine != REFERENCE.engine and ours in contenders:
             values = [advantage(question, figures, ours, rival) for question in questions]
             rows.append([rival, *map(_number, values)])
     return rows

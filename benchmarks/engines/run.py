@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from benchmarks.engines.figures import Figures, Question, figures, questions
+from benchmarks.engines.figures import Figures, Question, figures, num_rounds, questions
 from benchmarks.engines.race import Result
 from benchmarks.engines.workloads import Sizes
 
@@ -34,6 +34,11 @@ class Run:
         return figures(self.result.samples, self.sizes)
 
     @property
+    def num_rounds(self) -> dict[str, dict[str, int]]:
+        """How many rounds each contender has of each workload."""
+        return num_rounds(self.result.samples)
+
+    @property
     def caption(self) -> str:
         """One line that says what was run, and whether the figures are worth keeping."""
         load = self.highest_load
@@ -55,6 +60,9 @@ class Run:
             "caption": self.caption,
             "machine": self.machine,
             "sizes": asdict(self.sizes),
+            "threads": self.threads,
+            "rounds": self.num_rounds,
+            "meanings": {question.name: question.meaning for question in self.questions},
             "figures": self.figures,
             **asdict(self.result),
         }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.engines.figures import Figures, Question
+from benchmarks.engines.lineup import PRECISIONS, name_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +31,21 @@ class Outcome:
 _RIVALS = ("transformers", "llama_cpp", "openvino", "vllm")
 
 TARGETS = (
-    Target(question="decode", contender="agentkit fp32", rival="transformers fp32", bound=2.0),
-    Target(question="decode", contender="agentkit fp32", rival="openvino fp32", bound=1.0),
-    Target(question="decode", contender="agentkit int8", rival="llama_cpp int8", bound=0.8),
+    Target(question="decode", contender="agentkit", rival="transformers", bound=2.0),
+    Target(question="decode", contender="agentkit", rival="openvino", bound=1.0),
+    Target(question="decode", contender="agentkit-int8", rival="llama_cpp-int8", bound=0.8),
     *(
-        Target(question="agent", contender=f"agentkit {precision}", rival=f"{engine} {precision}", bound=1.0)
-        for precision in ("fp32", "bf16", "int8")
+        Target(
+            question="agent",
+            contender=name_of("agentkit", precision),
+            rival=name_of(engine, precision),
+            bound=1.0,
+        )
+        for precision in PRECISIONS
         for engine in _RIVALS
     ),
-    Target(question="warm / alone", contender="agentkit fp32", bound=1.1),
-    Target(question="sessions / one", contender="agentkit fp32", bound=2.0),
+    Target(question="warm / forward", contender="agentkit", bound=1.1),
+    Target(question="sessions / one", contender="agentkit", bound=2.0),
 )
 
 

@@ -11,6 +11,10 @@ ORDINARY_IDS = range(20, 49_000)
 """Of SmolLM2's vocabulary, without its special tokens."""
 
 
+FORWARD = "forward"
+"""The agent workload, held with an engine's bare model."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
     """How large the workloads are, in tokens, turns and sessions."""
@@ -46,7 +50,7 @@ QUICK = Sizes(
 def workload_names(sizes: Sizes) -> list[str]:
     """Return what there is to measure."""
     prefills = [f"prefill {length}" for length in (sizes.warm_prefill, *sizes.prefills)]
-    return ["decode", *prefills, "agent", "sessions"]
+    return ["decode", *prefills, "agent", FORWARD, "sessions"]
 
 
 def instance(name: str, sizes: Sizes, ids: random.Random) -> Conversation:

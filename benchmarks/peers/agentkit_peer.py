@@ -66,14 +66,20 @@ class AgentkitPeer:
         return Turn(ids=ids, first_seconds=first, seconds=time.perf_counter() - started)
 
 
-def load(arguments: argparse.Namespace) -> AgentkitPeer:
-    """Load the model with its weights in fp32, or in what `precision` names where this version has that."""
+def config_for(arguments: argparse.Namespace) -> EngineConfig:
+    """Return the settings for weights in fp32, or in what `precision` names where this version has that."""
+    precision: str = arguments.precision
     settings: dict[str, Any] = {"threads": arguments.threads}
-    if arguments.precision != "fp32":
+    if precision != "fp32":
         if "weights" not in {field.name for field in fields(EngineConfig)}:
-            raise RuntimeError(f"this version of agentkit has no {arguments.precision} weights")
-        settings["weights"] = WEIGHTS[arguments.precision]
-    return AgentkitPeer(anyio.run(LocalEngine.load, arguments.model, EngineConfig(**settings)))
+            raise RuntimeError(f"this version of agentkit has no {precision} weights")
+        settings["weights"] = WEIGHTS.get(precision, precision)
+    return EngineConfig(**settings)
+
+
+def load(arguments: argparse.Namespace) -> AgentkitPeer:
+    """Load the model and start the engine."""
+    return AgentkitPeer(anyio.run(LocalEngine.load, arguments.model, config_for(arguments)))
 
 
 if __name__ == "__main__":

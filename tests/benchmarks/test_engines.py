@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ from tests.inference.tiny import build_tiny_checkpoint
 
 @pytest.mark.model
 def test_a_quick_run_measures_agentkit_and_writes_its_results(tmp_path: Path, capsys):
-    assert main(["--quick", "--threads", "1", "--output", str(tmp_path)]) == 0
+    asked = ["--quick", "--threads", "1", "--rounds", "2", "--budget-minutes", "0", "--output", str(tmp_path)]
+    assert main(asked) == 0
 
-    figures = json.loads((tmp_path / "engines.json").read_text())["figures"]
-    assert all(set(of) == {REFERENCE.name} for of in figures.values())
+    found = json.loads((tmp_path / "engines.json").read_text())
+    assert all(set(of) == {REFERENCE.name} for of in found["figures"].values())
+    assert set(found["rounds"][REFERENCE.name].values()) == {1}
     assert (tmp_path / "engines.txt").read_text() in capsys.readouterr().out
     assert (tmp_path / "engines.svg").read_text().startswith("<svg")
 
@@ -33,6 +36,23 @@ def test_a_peer_holds_a_conversation_of_several_sessions(tmp_path: Path):
         peer.close()
     assert [[len(turn.ids) for turn in session] for session in answer.turns] == [[3, 3], [3, 3]]
     assert answer.peak_mb > 0
+
+
+def test_the_bare_model_computes_a_conversation_turn_by_turn(tmp_path: Path):
+    assert REFERENCE.bare is not None
+    peer = PeerProcess(REFERENCE.bare, build_tiny_checkpoint(tmp_path / "tiny"), threads=1)
+    try:
+        answer = peer.converse(Conversation(system=[1, 2, 3], turns=[[[5, 6], [7]]], output_tokens=3))
+    finally:
+        peer.close()
+    assert [len(session) for session in answer.turns] == [2]
+    assert all(turn.first_seconds > 0 for turn in answer.turns[0])
+
+
+def test_weights_that_this_version_has_not_are_a_reason_to_leave_the_peer_out(tmp_path: Path):
+    unknown = replace(REFERENCE, precision="int4")  # type: ignore[arg-type]  # as an older version sees a new one
+    with pytest.raises(PeerError, match="weights"):
+        PeerProcess(unknown, build_tiny_checkpoint(tmp_path / "tiny"), threads=1)
 
 
 def test_a_model_that_cannot_be_loaded_is_a_reason_to_leave_the_peer_out(tmp_path: Path):
