@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agentkit.inference.catalog import EMBEDDED_MODEL, resolve
 from benchmarks.engines.budget import rounds_within
-from benchmarks.engines.lineup import REFERENCE, ROOT, Contender, contenders, weights_of
+from benchmarks.engines.lineup import REFERENCE, ROOT, Contender, contenders, usual_contenders, weights_of
 from benchmarks.engines.machine import machine
 from benchmarks.engines.plot import plot
 from benchmarks.engines.race import Race
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     asked = parser.parse_args(arguments)
     sizes = QUICK if asked.quick else FULL
-    chosen = [REFERENCE] if asked.quick else list(contenders())
+    chosen = [REFERENCE] if asked.quick else list(usual_contenders())
     if asked.engines:
         chosen = [_named(name, parser) for name in asked.engines]
     workloads = asked.workloads or workload_names(sizes)
@@ -101,7 +101,9 @@ def _rounds(asked: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engines", description=__doc__)
-    parser.add_argument("--engines", nargs="+", metavar="NAME", help="such as agentkit-int8; all by default")
+    names = ", ".join(contender.name for contender in contenders())
+    usual = "all but bf16 of other engines by default"
+    parser.add_argument("--engines", nargs="+", metavar="NAME", help=f"of {names}; {usual}")
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help="such as agent; all by default")
     parser.add_argument("--rounds", type=int, help=f"{ROUNDS} by default, and 1 with --quick")
     parser.add_argument(

@@ -85,7 +85,7 @@ def questions(sizes: Sizes) -> tuple[Question, ...]:
             name="peak memory",
             unit="MB",
             higher_is_better=False,
-            meaning="the most that the engine's process has had",
+            meaning="the most that the engine's process has had, from its start on",
         ),
     )
 

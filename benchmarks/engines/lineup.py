@@ -112,6 +112,15 @@ def contenders() -> tuple[Contender, ...]:
     return (REFERENCE, *ours, *theirs)
 
 
+def usual_contenders() -> tuple[Contender, ...]:
+    """Return those of a run that names none: without other engines in bf16, which would add a third to its time."""
+    return tuple(
+        contender
+        for contender in contenders()
+        if contender.engine == REFERENCE.engine or contender.precision != "bf16"
+    )
+
+
 def weights_of(contender: Contender) -> Path:
     """Return the weights that a contender reads, written first where they are missing."""
     source = resolve(EMBEDDED_MODEL).path

@@ -53,7 +53,6 @@ class PeerProcess:
             self.close()
             raise
         self.versions: dict[str, str] = hello["versions"]
-        self.load_peak_mb: float = hello["peak_mb"]
         self._signal(signal.SIGSTOP)
 
     def converse(self, conversation: Conversation) -> Answer:

@@ -74,7 +74,7 @@ def serve(load: Callable[[argparse.Namespace], Peer], *packages: str) -> None:
     try:
         peer = load(arguments())
         versions = {package: version(package) for package in packages}
-        _reply(replies, {"versions": versions, "peak_mb": peak_mb()})
+        _reply(replies, {"versions": versions})
         for line in sys.stdin:
             _reply(replies, asdict(peer.converse(Conversation(**json.loads(line)))))
     except Exception as error:
