@@ -90,6 +90,13 @@ def questions(sizes: Sizes) -> tuple[Question, ...]:
     )
 
 
+def short(value: float | None) -> str:
+    """Return a figure with three digits or as an integer; a dash where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def num_rounds(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
     """Return by contender and workload how many samples there are."""
     found: dict[str, dict[str, int]] = {}

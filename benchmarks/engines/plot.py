@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
-from benchmarks.engines.figures import Question
+from benchmarks.engines.figures import Question, short
 from benchmarks.engines.lineup import REFERENCE, engine_and_precision
 from benchmarks.engines.run import Run
 
@@ -59,6 +59,6 @@ def _panel(question: Question, of: dict[str, float], *, x: int, y: int) -> str:
         lines += [
             f'<text x="{x}" y="{top + 12}" font-weight="{weight}">{escape(name)}</text>',
             f'<rect x="{x + _LABELS}" y="{top}" width="{length:.1f}" height="{_BAR}" fill="{colour}"/>',
-            f'<text x="{x + _LABELS + length + 4:.1f}" y="{top + 12}">{value:.3g}</text>',
+            f'<text x="{x + _LABELS + length + 4:.1f}" y="{top + 12}">{short(value)}</text>',
         ]
     return "\n".join(lines)

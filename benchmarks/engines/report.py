@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.engines.figures import Figures, Question
+from benchmarks.engines.figures import Figures, Question, short
 from benchmarks.engines.lineup import REFERENCE, engine_and_precision, name_of
 from benchmarks.engines.race import Result
 from benchmarks.engines.run import Run
@@ -55,7 +55,7 @@ def _header(questions: Sequence[Question]) -> list[str]:
 def _measured(run: Run) -> list[list[str]]:
     rows = []
     for name in run.result.versions:
-        cells = [_number(run.figures[question.name].get(name)) for question in run.questions]
+        cells = [short(run.figures[question.name].get(name)) for question in run.questions]
         rows.append([name, *cells, _rounds(run.num_rounds.get(name, {})), *_agreed(name, run.result)])
     return rows
 
@@ -81,7 +81,7 @@ def _advantages(questions: Sequence[Question], figures: Figures) -> list[list[st
         ours = name_of(REFERENCE.engine, precision)
         if engine != REFERENCE.engine and ours in contenders:
             values = [advantage(question, figures, ours, rival) for question in questions]
-            rows.append([rival, *map(_number, values)])
+            rows.append([rival, *map(short, values)])
     return rows
 
 
@@ -92,14 +92,8 @@ def _targets(questions: Sequence[Question], figures: Figures) -> list[list[str]]
         rival = f" over {target.rival}" if target.rival else ""
         verdict = "met" if outcome.met else "MISSED"
         name = f"{target.contender}{rival}: {target.question}"
-        rows.append([name, _number(target.bound), _number(outcome.value), verdict])
+        rows.append([name, short(target.bound), short(outcome.value), verdict])
     return rows
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _grid(rows: list[list[str]]) -> str:
