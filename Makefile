@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check fix bench bench-gpu setup services clean
+.PHONY: demo test check fix bench bench-own bench-gpu bench-peers setup services clean
 
 demo: setup
 	$(BIN)/agentkit demo
@@ -23,7 +23,13 @@ fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# agentkit beside the engines that `bench-peers` installed, and without those that it did not; installs none itself.
+# Takes about an hour with all of them, and their figures mean something on a quiet machine only.
 bench: setup
+	$(BIN)/python -m benchmarks.engines
+
+# What agentkit's parts cost, each by itself.
+bench-own: setup
 	$(BIN)/python -m benchmarks.first_token
 	$(BIN)/python -m benchmarks.tool_calls
 	$(BIN)/python -m benchmarks.shield_quality
@@ -34,6 +40,10 @@ bench: setup
 # transformers >= 5. Nothing is downloaded.
 bench-gpu:
 	$(PYTHON) -m benchmarks.gpu --output gpu.json
+
+# The engines that `bench` measures agentkit against, each in an environment of its own: 5 GB, and minutes of compiling.
+bench-peers: setup
+	$(BIN)/python -m benchmarks.peers.install
 
 setup: $(VENV)/.ready
 
