@@ -21,7 +21,14 @@ from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingP
 from agentkit.inference.bounds import Bounds
 from agentkit.inference.config import EngineConfig
 from agentkit.inference.kv_cache import KVCache, Pin
-from agentkit.inference.loading import cache_identity, context_length, load_model, new_pool, new_runner
+from agentkit.inference.loading import (
+    cache_identity,
+    context_length,
+    load_model,
+    new_host_tier,
+    new_pool,
+    new_runner,
+)
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
 from agentkit.inference.request import (
@@ -73,7 +80,8 @@ class LocalEngine:
         self.fingerprint = tokenizer.fingerprint if fingerprint is None else fingerprint
         self._tokenizer = tokenizer
         pool = new_pool(self.config, model)
-        cache = KVCache(pool, cache_identity(fingerprint, model))
+        identity = cache_identity(fingerprint, model)
+        cache = KVCache(pool, identity, host=new_host_tier(self.config, pool, identity))
         self._bounds = Bounds(
             vocab_size=model.config.vocab_size,
             num_layers=model.config.num_layers,

@@ -7,6 +7,7 @@ from typing import Any
 
 from agentkit.inference.base import Priority, SamplingParams
 from agentkit.inference.kv_cache import KVCache
+from agentkit.inference.kv_host import HostTier
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
@@ -62,11 +63,12 @@ def new_scheduler(
     num_pages: int = 400,
     prefill_chunk: int = 16,
     runner: Callable[[LlamaModel, PagePool], DecodeRunner] | None = None,
+    host_pages: int = 0,
 ) -> Scheduler:
     pool = model.new_pool(num_pages, PAGE)
     return Scheduler(
         model,
-        KVCache(pool, "tiny"),
+        KVCache(pool, "tiny", host=HostTier(pool, "tiny", num_pages=host_pages) if host_pages else None),
         prefill_chunk=prefill_chunk,
         runner=None if runner is None else runner(model, pool),
     )

@@ -234,10 +234,14 @@ def test_nobody_younger_is_admitted_before_one_that_found_no_room(tiny_model):
     assert admitted == [False, False, False]
 
 
-@pytest.mark.parametrize("runner", [None, EagerRunner], ids=["one pass", "a runner"])
+@pytest.mark.parametrize(
+    ("runner", "host_pages"),
+    [(None, 0), (EagerRunner, 0), (EagerRunner, 20)],
+    ids=["one pass", "a runner", "a runner and host memory"],
+)
 @pytest.mark.parametrize("seed", range(12))
 def test_under_random_arrivals_cancels_and_shortage_everybody_gets_what_he_gets_alone(
-    tiny_model, seed, runner
+    tiny_model, seed, runner, host_pages
 ):
     chance = random.Random(seed)
     scheduler = new_scheduler(
@@ -245,6 +249,7 @@ def test_under_random_arrivals_cancels_and_shortage_everybody_gets_what_he_gets_
         num_pages=chance.choice([10, 14, 30]),
         prefill_chunk=chance.choice([3, 16]),
         runner=runner,
+        host_pages=host_pages,
     )
     trunks = [token_ids(40, start=start) for start in range(2)]
     requests: list[tuple[GenerationRequest, list[int]]] = []
