@@ -140,11 +140,7 @@ class LocalEngine:
         scope: str = "",
         public_prefix: int = 0,
     ) -> AsyncGenerator[GeneratedToken, None]:
-        """Generate after the prompt, as `Engine.generate` promises; begins when the first token is asked for.
-
-        The first `public_prefix` tokens hold nothing private: what is cached of them, every scope may use. They
-        are for system prompts and templates.
-        """
+        """Generate after the prompt, as `Engine.generate` promises; begins when the first token is asked for."""
         self._bounds.check_prompt(prompt_ids, public_prefix=public_prefix)
         self._bounds.check_ids("stop", sorted(params.stop_ids))
         mailbox: Mailbox[GeneratedToken] = Mailbox()
@@ -175,10 +171,7 @@ class LocalEngine:
         scope: str = "",
         public_prefix: int = 0,
     ) -> Score:
-        """Return the log-probability of each candidate as the next token, as `Engine.score` promises.
-
-        `public_prefix` is as in `generate`.
-        """
+        """Return the log-probability of each candidate as the next token, as `Engine.score` promises."""
         self._bounds.check_prompt(prompt_ids, public_prefix=public_prefix)
         if len(candidate_ids) == 0:
             raise InferenceError("a score needs at least one candidate id, got none")

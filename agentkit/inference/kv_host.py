@@ -7,11 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
 from agentkit.inference.kv_pages import PageCounts, PagePool
 from agentkit.inference.prefix_tree import EVICT_AHEAD, Ids, Match, Node, PrefixTree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostStats:
+    """What is kept, how often something was brought back, and how many pages that were."""
+
+    cached_bytes: int
+    hits: int
+    returned_pages: int
 
 
 class HostTier:
@@ -26,8 +36,8 @@ class HostTier:
         """Begin empty; `identity` is that of the cache."""
         self.pages = PageCounts(num_pages=num_pages, page_tokens=device.page_tokens)
         self.tree = PrefixTree(self.pages, identity)
-        self.hits = 0
-        self.returned_pages = 0
+        self._hits = 0
+        self._returned_pages = 0
         self._device = device
         num_layers, num_kv_heads, _, head_dim = device.keys.shape
         self._content = torch.empty(
@@ -41,10 +51,13 @@ class HostTier:
         keys, values = self._content[page]
         return keys, values
 
-    @property
-    def cached_bytes(self) -> int:
-        """The bytes of the pages that hold something."""
-        return len(self.tree.nodes) * self._device.page_bytes
+    def stats(self) -> HostStats:
+        """Return what is kept now, and what was brought back so far."""
+        return HostStats(
+            cached_bytes=len(self.tree.nodes) * self._device.page_bytes,
+            hits=self._hits,
+            returned_pages=self._returned_pages,
+        )
 
     def match(self, ids: Ids, *, scope: str) -> Match:
         """Find the longest prefix that a scope may read, and count that as a use."""
@@ -83,8 +96,8 @@ class HostTier:
 
     def bring_back(self, pages: Sequence[int], targets: Sequence[int]) -> None:
         """Copy pages to those of the device's pool; they stay here as well."""
-        self.hits += 1
-        self.returned_pages += len(pages)
+        self._hits += 1
+        self._returned_pages += len(pages)
         for page, target in zip(pages, targets, strict=True):
             for here, there in zip(self.content(page), self._on_device(target), strict=True):
                 there.copy_(here, non_blocking=True)

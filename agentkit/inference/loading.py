@@ -19,7 +19,6 @@ from agentkit.inference.runner import DecodeRunner
 from agentkit.inference.scheduler import is_out_of_memory
 from agentkit.inference.tokenizer import Tokenizer, load_tokenizer
 
-
 HOST_KV_BYTES = 2 << 30
 """Host memory behind the pool of a GPU, where the configuration does not say."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from agentkit.inference.base import MissReason
+from agentkit.inference.common_prefix import common_length
 from agentkit.inference.kv_pages import PageCounts
 
 PUBLIC: Final = None
@@ -173,7 +174,7 @@ class PrefixTree:
         while node is not None:
             page_ids = ids[start : start + size]
             for child in node.owned(scope):
-                if start + _common_length(child.ids, page_ids) > keep:
+                if start + common_length(child.ids, page_ids) > keep:
                     self.cut(child, max(0, keep - start), reason="forgotten")
             node = self._child(node, page_ids, scope)
             start += size
@@ -309,19 +310,7 @@ def _closest(nodes: Iterable[Node], ids: Ids) -> tuple[Node | None, int]:
     best: Node | None = None
     most = 0
     for node in nodes:
-        common = _common_length(node.ids, ids)
+        common = common_length(node.ids, ids)
         if common > most:
             best, most = node, common
     return best, most
-
-
-def _common_length(left: Ids, right: Ids) -> int:
-    """Return how many leading tokens are equal. Whole slices compare in C, so halving beats counting."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -19,6 +19,7 @@ import torch
 from agentkit.errors import AgentKitError, InferenceError
 from agentkit.inference.base import Priority
 from agentkit.inference.kv_cache import KVCache
+from agentkit.inference.kv_host import HostStats
 from agentkit.inference.model import LlamaModel, Output
 from agentkit.inference.request import Request
 from agentkit.inference.runner import DecodeRunner
@@ -32,11 +33,7 @@ FAIR_CHUNK = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """What an engine holds between two steps. A page that a request shares with the cache counts as both.
-
-    `host_bytes` are of pages in host memory; `host_hits` and `host_returned_pages` are how often they were brought
-    back to the device, and how many. All are 0 where there is no such memory.
-    """
+    """What an engine holds between two steps. A page that a request shares with the cache counts as both."""
 
     active_requests: int
     active_bytes: int
@@ -45,9 +42,7 @@ class EngineStats:
     cached_bytes: int
     free_bytes: int
     preemptions: int
-    host_bytes: int
-    host_hits: int
-    host_returned_pages: int
+    host: HostStats | None
 
 
 class Scheduler:
@@ -131,7 +126,7 @@ class Scheduler:
 
     def stats(self) -> EngineStats:
         """Return what is held now."""
-        nodes, host = self.cache.tree.nodes, self.cache.host
+        nodes = self.cache.tree.nodes
         return EngineStats(
             active_requests=len(self._ranks),
             active_bytes=self.cache.active_bytes,
@@ -140,9 +135,7 @@ class Scheduler:
             cached_bytes=self.cache.cached_bytes,
             free_bytes=self.cache.pool.free_pages * self.cache.pool.page_bytes,
             preemptions=self._preemptions,
-            host_bytes=host.cached_bytes if host else 0,
-            host_hits=host.hits if host else 0,
-            host_returned_pages=host.returned_pages if host else 0,
+            host=self.cache.host.stats() if self.cache.host else None,
         )
 
     # Whose turn it is

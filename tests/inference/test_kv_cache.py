@@ -271,7 +271,7 @@ class HostedCacheMachine(CacheMachine):
         return self.cache.host
 
     def teardown(self):
-        super().teardown()
+        super().teardown()  # type: ignore[no-untyped-call]
         assert self.host.pages.free_pages == self.host_pages
 
 
