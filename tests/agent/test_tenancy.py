@@ -124,8 +124,8 @@ async def test_shields_are_told_whose_content_they_judge():
         scopes.append(said.scope)
         return False
 
-    rules = dict.fromkeys(("user_input", "model_output", "memory"), "block")
-    agent, _ = scripted("Noted.", store=store, under=policy(**rules), shield=StaticShield(flagged=see))
+    strict = policy(user_input="block", model_output="block", memory="block")
+    agent, _ = scripted("Noted.", store=store, under=strict, shield=StaticShield(flagged=see))
     async with agent:
         await agent.session("alice/1").run(SECRET)
         assert scopes.count("alice") == len(scopes) >= 2
