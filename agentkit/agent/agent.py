@@ -42,8 +42,9 @@ class Agent:
 
     Args:
         model: A catalogue name, a folder, a `.gguf` file, a hub id, or an `Engine`.
-        instructions: What the developer tells the model; trusted, never judged.
-        tools: Functions made into tools by `@tool`.
+        instructions: What the developer tells the model; trusted, never judged. What an engine caches of it, all
+            tenants share: put nothing into it that one of them must not guess.
+        tools: Functions made into tools by `@tool`. What the model is told of them is shared likewise.
         policy: A policy, or the path of a policy file. None is the built-in default policy, never "no shields".
         limits: The bounds of each run.
         store: Where sessions are kept: a `Store`, or a URL such as `sqlite:///agent.db`. None keeps them in memory.
@@ -183,7 +184,7 @@ class Agent:
             BlockedError: if the document does not pass stage `memory`; nothing is kept.
         """
         runtime = await self.start()
-        desk = runtime.knowledge_of(tenant, judge_with(runtime.pipeline))
+        desk = runtime.knowledge_of(tenant, judge_with(runtime.pipeline, scope=tenant))
         if desk is None:
             raise ConfigurationError("the agent has no knowledge; pass Agent(knowledge='sqlite:///agent.db')")
         return await desk.add(document)

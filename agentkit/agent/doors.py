@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from agentkit.cleared import Cleared, require_cleared
 from agentkit.inference.base import Engine, GeneratedToken, Grammar, Priority, SamplingParams
+from agentkit.inference.common_prefix import common_length
 
 
 @runtime_checkable
@@ -27,11 +28,15 @@ class SupportsPinning(Protocol):
 
 
 class GuardedEngine:
-    """The agent's engine, with a door: it generates only after a cleared prompt."""
+    """The agent's engine, with a door: it generates only after a cleared prompt.
 
-    def __init__(self, engine: Engine, *, scope: str) -> None:
+    Of a prompt, only what it shares with `public_ids` is declared public: what one tenant says stays its scope's.
+    """
+
+    def __init__(self, engine: Engine, *, scope: str, public_ids: tuple[int, ...] = ()) -> None:
         self._engine = engine
         self._scope = scope
+        self._public_ids = public_ids
 
     def generate(
         self, prompt: Cleared[tuple[int, ...]], params: SamplingParams, *, grammar: Grammar | None
@@ -44,7 +49,12 @@ class GuardedEngine:
         ids = require_cleared(prompt)
         return _closing(
             self._engine.generate(
-                ids, params, grammar=grammar, priority=Priority.INTERACTIVE, scope=self._scope
+                ids,
+                params,
+                grammar=grammar,
+                priority=Priority.INTERACTIVE,
+                scope=self._scope,
+                public_prefix=common_length(ids, self._public_ids),
             )
         )
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import takewhile
 from typing import Self
 
 from agentkit.agent.open_turn import OpenTurn
+from agentkit.agent.public_prefix import public_ids
 from agentkit.agent.readmission import Readmission
 from agentkit.agent.runtime import Runtime
 from agentkit.agent.same_text import say_the_same
@@ -52,6 +54,11 @@ class SessionHistory:
     def scope(self) -> str:
         """The tenant, whose sessions share cached key-value pairs."""
         return tenant_of(self._session_id)
+
+    @cached_property
+    def public_ids(self) -> tuple[int, ...]:
+        """The ids with which every session of this agent, dialect and day begins, whoever it belongs to."""
+        return public_ids(self.format, self._runtime.instructions.value, self._runtime.tools.value)
 
     @property
     def version(self) -> int:

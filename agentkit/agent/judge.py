@@ -31,6 +31,7 @@ class Judge:
         meter: UsageMeter,
         logbook: Logbook,
         *,
+        scope: str,
         earlier: Sequence[Decision] = (),
     ) -> None:
         self._pipeline = pipeline
@@ -38,6 +39,7 @@ class Judge:
         self._sink = sink
         self._meter = meter
         self._logbook = logbook
+        self._scope = scope
         self.decisions = list(earlier)
 
     async def judge(
@@ -50,6 +52,7 @@ class Judge:
             provenance=provenance,
             history=self._transcript.messages,
             language=language,
+            scope=self._scope,
         )
         started = perf_counter()
         with telemetry.span(telemetry.SPAN_SHIELDS, **{telemetry.ATTR_STAGE: stage.value}) as span:

@@ -151,11 +151,11 @@ class Recall:
         return await self._knowledge.context_for(text, limit=self._limit)
 
 
-def judge_with(pipeline: Pipeline) -> JudgeText:
-    """Return how a pipeline judges a text that belongs to no turn, such as a document of the application's."""
+def judge_with(pipeline: Pipeline, *, scope: str = "") -> JudgeText:
+    """Return how a pipeline judges a text of a scope's that belongs to no turn, such as a document."""
 
     async def judge(stage: Stage, text: str, provenance: Provenance) -> Decision:
-        return await pipeline.judge(ShieldInput(text=text, stage=stage, provenance=provenance))
+        return await pipeline.judge(ShieldInput(text=text, stage=stage, provenance=provenance, scope=scope))
 
     return judge
 

@@ -56,10 +56,11 @@ class MeteredEngine:
         grammar: Grammar | None = None,
         priority: Priority = Priority.SHIELD,
         scope: str = "",
+        public_prefix: int = 0,
     ) -> AsyncIterator[GeneratedToken]:
         """Generate as the engine behind does."""
         async for token in self._engine.generate(
-            prompt_ids, params, grammar=grammar, priority=priority, scope=scope
+            prompt_ids, params, grammar=grammar, priority=priority, scope=scope, public_prefix=public_prefix
         ):
             if token.usage is not None:
                 _add(token.usage.prefilled_tokens)
@@ -72,9 +73,12 @@ class MeteredEngine:
         *,
         priority: Priority = Priority.SHIELD,
         scope: str = "",
+        public_prefix: int = 0,
     ) -> Score:
         """Score as the engine behind does."""
-        score = await self._engine.score(prompt_ids, candidate_ids, priority=priority, scope=scope)
+        score = await self._engine.score(
+            prompt_ids, candidate_ids, priority=priority, scope=scope, public_prefix=public_prefix
+        )
         _add(score.usage.prefilled_tokens)
         return score
 

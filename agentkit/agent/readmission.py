@@ -7,6 +7,7 @@ from dataclasses import replace
 from agentkit.agent.runtime import Runtime
 from agentkit.cleared import Cleared
 from agentkit.errors import BlockedError
+from agentkit.memory.rules import tenant_of
 from agentkit.memory.transcript import StoredEntry
 from agentkit.messages import Message, Role, ToolCall
 from agentkit.shields.base import ShieldInput, Stage
@@ -33,7 +34,12 @@ class Readmission:
         named = [message.tool_name] if message.tool_name is not None else []
         text = "\n".join([message.content, *(call.canonical() for call in message.tool_calls), *named])
         decision = await self._runtime.pipeline.judge(
-            ShieldInput(text=text, stage=Stage.MEMORY, provenance=message.provenance)
+            ShieldInput(
+                text=text,
+                stage=Stage.MEMORY,
+                provenance=message.provenance,
+                scope=tenant_of(self._session_id),
+            )
         )
         self.decisions.append(replace(decision, cleared=None))
         if decision.cleared is None:

@@ -112,7 +112,7 @@ class Session:
     async def approvals(self) -> tuple[ApprovalRequest, ...]:
         """Return the calls of an unfinished turn that wait for a person."""
         async with self._held() as (runtime, history):
-            knowledge = runtime.knowledge_of(history.scope, judge_with(runtime.pipeline))
+            knowledge = runtime.knowledge_of(history.scope, judge_with(runtime.pipeline, scope=history.scope))
             return waiting_requests(history, runtime.toolset_of(knowledge))
 
     async def approve(self, call_id: str) -> None:

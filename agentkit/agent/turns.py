@@ -147,6 +147,7 @@ class _Runner:
             self._sink,
             self._meter,
             self._logbook,
+            scope=history.scope,
             earlier=history.open_turn.decisions if history.open_turn else (),
         )
         self._turn = self._assemble(settings)
@@ -246,7 +247,7 @@ class _Runner:
             logbook=self._logbook,
             append=writer.append,
         )
-        engine = GuardedEngine(runtime.engine, scope=history.scope)
+        engine = GuardedEngine(runtime.engine, scope=history.scope, public_ids=history.public_ids)
         window = ContextWindow(
             runtime.setup.window,
             format=history.format,

@@ -155,8 +155,11 @@ class Engine(Protocol):
         grammar: Grammar | None = None,
         priority: Priority = Priority.INTERACTIVE,
         scope: str = "",
+        public_prefix: int = 0,
     ) -> AsyncIterator[GeneratedToken]:
         """Generate after the prompt. Cached key-value pairs are shared only within one `scope`.
+
+        The first `public_prefix` tokens hold nothing private: what is cached of them, every scope may use.
 
         Closing the iterator, or cancelling its task, stops the generation before its next token.
 
@@ -173,8 +176,11 @@ class Engine(Protocol):
         *,
         priority: Priority = Priority.SHIELD,
         scope: str = "",
+        public_prefix: int = 0,
     ) -> Score:
         """Return the log-probability of each candidate as the next token, after one prefill.
+
+        `scope` and `public_prefix` are as in `generate`.
 
         Raises:
             ContextLengthError, InferenceError: as `generate`.

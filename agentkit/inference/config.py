@@ -181,9 +181,12 @@ class EngineConfig:
     fits. They are kept in pages of `page_tokens`. `prefill_chunk` is how many prompt tokens run before others get
     their turn; `threads` and `context_length` are torch's and the model's where None; `device` is `auto`, or a
     name that torch knows, such as `cpu` or `cuda`. `speculation` changes how fast an output comes, never which.
+    `host_kv_bytes` is host memory for key-value pairs that gave way on a GPU: 2 GiB where None, 0 for no such memory.
+    Beside a CPU there is none: its cache is host memory itself.
     """
 
     kv_cache_bytes: int = 1 << 30
+    host_kv_bytes: int | None = None
     page_tokens: int = 32
     prefill_chunk: int = 256
     threads: int | None = None
@@ -194,6 +197,8 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.kv_cache_bytes < 1:
             raise ConfigurationError(f"kv_cache_bytes must be at least 1, got {self.kv_cache_bytes}")
+        if self.host_kv_bytes is not None and self.host_kv_bytes < 0:
+            raise ConfigurationError(f"host_kv_bytes must be at least 0, got {self.host_kv_bytes}")
         if self.page_tokens < 1:
             raise ConfigurationError(f"page_tokens must be at least 1, got {self.page_tokens}")
         if self.prefill_chunk < 1:

@@ -22,7 +22,14 @@ from agentkit.inference.bounds import Bounds
 from agentkit.inference.config import EngineConfig
 from agentkit.inference.generation import GenerationRequest
 from agentkit.inference.kv_cache import KVCache, Pin
-from agentkit.inference.loading import cache_identity, context_length, load_model, new_pool, new_runner
+from agentkit.inference.loading import (
+    cache_identity,
+    context_length,
+    load_model,
+    new_host_tier,
+    new_pool,
+    new_runner,
+)
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
 from agentkit.inference.request import HiddenStatesRequest, PrefillRequest, Request, ScoreRequest
@@ -69,7 +76,8 @@ class LocalEngine:
         self.fingerprint = tokenizer.fingerprint if fingerprint is None else fingerprint
         self._tokenizer = tokenizer
         pool = new_pool(self.config, model)
-        cache = KVCache(pool, cache_identity(fingerprint, model))
+        identity = cache_identity(fingerprint, model)
+        cache = KVCache(pool, identity, host=new_host_tier(self.config, pool, identity))
         self._bounds = Bounds(
             vocab_size=model.config.vocab_size,
             num_layers=model.config.num_layers,
@@ -135,11 +143,7 @@ class LocalEngine:
         scope: str = "",
         public_prefix: int = 0,
     ) -> AsyncGenerator[GeneratedToken, None]:
-        """Generate after the prompt, as `Engine.generate` promises; begins when the first token is asked for.
-
-        The first `public_prefix` tokens hold nothing private: what is cached of them, every scope may use. They
-        are for system prompts and templates.
-        """
+        """Generate after the prompt, as `Engine.generate` promises; begins when the first token is asked for."""
         self._bounds.check_prompt(prompt_ids, public_prefix=public_prefix)
         self._bounds.check_ids("stop", sorted(params.stop_ids))
         mailbox: Mailbox[GeneratedToken] = Mailbox()
@@ -170,10 +174,7 @@ class LocalEngine:
         scope: str = "",
         public_prefix: int = 0,
     ) -> Score:
-        """Return the log-probability of each candidate as the next token, as `Engine.score` promises.
-
-        `public_prefix` is as in `generate`.
-        """
+        """Return the log-probability of each candidate as the next token, as `Engine.score` promises."""
         self._bounds.check_prompt(prompt_ids, public_prefix=public_prefix)
         if len(candidate_ids) == 0:
             raise InferenceError("a score needs at least one candidate id, got none")

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from agentkit.inference.base import MissReason
+from agentkit.inference.kv_host import HostTier
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.kv_sequence import KVSequence, page_runs
-from agentkit.inference.prefix_tree import PUBLIC, Match, Node, PrefixTree
+from agentkit.inference.prefix_tree import EVICT_AHEAD, PUBLIC, Ids, Match, Node, PrefixTree
 
 DISPOSABLE_TAIL = 128
 """What a score left behind a prefix gives way to the next one, if it is at most so many tokens.
@@ -22,9 +23,6 @@ DISPOSABLE_TAIL = 128
 It covers the fixed text that a guard's prompt puts after a conversation: judging a growing one fills no memory
 and keeps its pages in one run.
 """
-
-EVICT_AHEAD = 64
-"""Where memory is short, this part of the pool is freed at once: neighbours go together, and runs stay long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +44,14 @@ class Pin:
 class KVCache:
     """Hands out sequences and keeps what they computed, least recently used out first."""
 
-    def __init__(self, pool: PagePool, identity: str) -> None:
-        """Begin empty; `identity` says what computes the keys and values, down to their dtype."""
+    def __init__(self, pool: PagePool, identity: str, *, host: HostTier | None = None) -> None:
+        """Begin empty; `identity` says what computes the keys and values, down to their dtype.
+
+        With a `host`, what gives way goes there, and is brought back where it matches.
+        """
         self.pool = pool
         self.identity = identity
+        self.host = host
         self.tree = PrefixTree(pool, identity)
         self._sequences: set[KVSequence] = set()
         self._pins: dict[Pin, None] = {}  # the oldest first
@@ -58,13 +60,15 @@ class KVCache:
     # Sequences
 
     def matched_tokens(self, ids: Sequence[int], *, scope: str) -> int:
-        """Return how many leading ids are cached for a scope."""
-        return self.tree.match(tuple(ids), scope=scope).tokens
+        """Return how many leading ids are cached for a scope, in the pool or in host memory."""
+        wanted = tuple(ids)
+        tokens = self.tree.match(wanted, scope=scope).tokens
+        return tokens if self.host is None else max(tokens, self.host.match(wanted, scope=scope).tokens)
 
     def open(self, ids: Sequence[int], *, scope: str) -> tuple[KVSequence, Miss | None]:
         """Return a sequence that holds all that is cached of `ids`, and where and why that ended before they did."""
         wanted = tuple(ids)
-        match = self.tree.match(wanted, scope=scope)
+        match = self._match(wanted, scope)
         miss = None
         if match.tokens < len(wanted):
             miss = Miss(at=match.tokens, reason=self.tree.miss_reason(wanted, match, scope=scope))
@@ -120,7 +124,7 @@ class KVCache:
 
     def pin(self, ids: Sequence[int], *, scope: str) -> Pin:
         """Keep what is cached of `ids` from being evicted, until `unpin`."""
-        match = self.tree.match(tuple(ids), scope=scope)
+        match = self._match(tuple(ids), scope)
         pin = Pin(tuple(match.held_pages), match.tokens)
         self.pool.retain(pin.pages)
         self._pinned.update(pin.pages)
@@ -145,14 +149,17 @@ class KVCache:
 
     def forget(self, ids: Sequence[int], *, keep: int, scope: str) -> None:
         """Drop what a scope has cached of `ids` past the first `keep`; what is public stays."""
-        self.tree.forget(tuple(ids), keep=keep, scope=scope)
+        unwanted = tuple(ids)
+        self.tree.forget(unwanted, keep=keep, scope=scope)
+        if self.host is not None:
+            self.host.tree.forget(unwanted, keep=keep, scope=scope)
 
     def read(self, ids: Sequence[int], *, scope: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return copies of the keys and values of what is cached of `ids`.
 
         Their shape is (num_layers, num_kv_heads, tokens, head_dim).
         """
-        match = self.tree.match(tuple(ids), scope=scope)
+        match = self._match(tuple(ids), scope)
         runs = page_runs(match.held_pages, self.pool.page_tokens)
         slots = [slice(first, first + min(count, match.tokens - position)) for position, first, count in runs]
         keys, values = (
@@ -187,6 +194,8 @@ class KVCache:
         while self.drop_oldest_pin():
             pass
         self.tree.clear()
+        if self.host is not None:
+            self.host.tree.clear()
 
     # How much
 
@@ -198,24 +207,58 @@ class KVCache:
 
     @property
     def cached_bytes(self) -> int:
-        """The bytes of the pages in the tree, those that sequences use too included."""
+        """The bytes of the pool's pages in the tree, those that sequences use too included."""
         return len(self.tree.nodes) * self.pool.page_bytes
+
+    def _match(self, ids: Ids, scope: str) -> Match:
+        """Find the longest cached prefix, and bring back what host memory has of more."""
+        match = self.tree.match(ids, scope=scope)
+        if self.host is None or match.tokens == len(ids):
+            return match
+        kept = self.host.match(ids, scope=scope)
+        if kept.tokens <= match.tokens:
+            return match
+        with self.host.holding(kept):
+            self._bring_back(self.host, match, kept, scope)
+        return self.tree.match(ids, scope=scope)
+
+    def _bring_back(self, host: HostTier, match: Match, kept: Match, scope: str) -> None:
+        """Copy what host memory has behind the pages of a match, as far as there is room."""
+        self.pool.retain(match.pages)
+        missing = kept.held_pages[len(match.pages) :]
+        count = min(len(missing), self.room_pages())
+        self._make_room(count)
+        fresh = self.pool.allocate(count, after=match.pages[-1] if match.pages else None)
+        if fresh:
+            host.bring_back(missing[:count], fresh)
+        pages = [*match.pages, *fresh]
+        last = kept.partial or kept.end
+        self.tree.insert(
+            last.path_ids()[: len(pages) * self.pool.page_tokens],
+            pages,
+            scope=scope,
+            public_tokens=last.public_tokens(),
+            disposable=last.disposable,
+        )
+        self.pool.release(pages)
 
     def _begin(self, match: Match, scope: str) -> KVSequence:
         """Share the matched pages; the one that is not full is written further if nobody else needs its rest."""
         node, end = match.partial, match.tokens - match.partial_tokens
+        goes_on = node is not None and self._may_go_on(node, match.partial_tokens)
+        pages = match.held_pages
+        self.pool.retain(pages)
         if node is None:
-            behind = match.pages[-1] + 1 if match.pages else None
+            behind = pages[-1] + 1 if pages else None
             for child in match.end.owned(scope):
                 if child.page == behind and self._is_disposable(child, tokens=0):
                     self.tree.cut(child, 0)
-            pages, writable_from = match.pages, end
+            writable_from = end
+        elif goes_on:
+            self.tree.cut(node, match.partial_tokens)
+            writable_from = match.tokens
         else:
-            pages, writable_from = [*match.pages, node.page], end + self.pool.page_tokens
-            if self._may_go_on(node, match.partial_tokens):
-                self.tree.cut(node, match.partial_tokens)
-                writable_from = match.tokens
-        self.pool.retain(pages)
+            writable_from = end + self.pool.page_tokens
         return KVSequence(self.pool, pages, length=match.tokens, writable_from=writable_from)
 
     def _may_go_on(self, node: Node, tokens: int) -> bool:
@@ -239,5 +282,6 @@ class KVCache:
         if short + spare > 0 and short + spare > self.tree.evictable_pages():
             return False
         if short > 0:
-            self.tree.evict(max(short, self.pool.num_pages // EVICT_AHEAD))
+            keep = None if self.host is None else self.host.keep
+            self.tree.evict(max(short, self.pool.num_pages // EVICT_AHEAD), leaving=keep)
         return pages <= self.pool.free_pages

@@ -15,42 +15,15 @@ from agentkit.errors import InferenceError
 _GAP = re.compile(rb"\x00+")
 
 
-class PagePool:
-    """Keys and values of `num_pages` pages, for all layers; page `p` is the slots from `p * page_tokens`.
+class PageCounts:
+    """Numbered pages, handed out in runs and counted by their holders. What they hold is somebody else's."""
 
-    `keys` and `values` have the shape (num_layers, num_kv_heads, slots, head_dim): pages that are neighbours are
-    one contiguous run of slots in every head. Behind the slots of all pages there is a `scratch_slot`, which
-    anybody may write and nobody reads. On a CPU the memory is only reserved: the
-    system provides it when a slot is written for the first time, and it is never given back.
-    """
-
-    def __init__(
-        self,
-        *,
-        num_pages: int,
-        page_tokens: int,
-        num_layers: int,
-        num_kv_heads: int,
-        head_dim: int,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def __init__(self, *, num_pages: int, page_tokens: int) -> None:
         self.num_pages = num_pages
         self.page_tokens = page_tokens
-        self.scratch_slot = num_pages * page_tokens
-        shape = (num_layers, num_kv_heads, self.scratch_slot + 1, head_dim)
-        self.keys = torch.empty(shape, dtype=dtype, device=device)
-        self.values = torch.empty(shape, dtype=dtype, device=device)
-        slot_bytes = (self.keys.nbytes + self.values.nbytes) // (self.scratch_slot + 1)
-        self.page_bytes = slot_bytes * page_tokens
         self.free_pages = num_pages
         self._references = [0] * num_pages
         self._taken = bytearray(num_pages)  # 1 where the page has a reference
-
-    @property
-    def capacity(self) -> int:
-        """How many tokens fit."""
-        return self.num_pages * self.page_tokens
 
     def references(self, page: int) -> int:
         """How many hold the page; a free one has no holder."""
@@ -99,12 +72,6 @@ class PagePool:
                 self._taken[page] = 0
                 self.free_pages += 1
 
-    def copy(self, source: int, target: int, tokens: int) -> None:
-        """Copy the first `tokens` slots of one page into another."""
-        old, new = source * self.page_tokens, target * self.page_tokens
-        for content in (self.keys, self.values):
-            content[:, :, new : new + tokens] = content[:, :, old : old + tokens]
-
     def _take_run(self, first: int, count: int, pages: list[int]) -> None:
         """Take pages from `first` on until there are `count` or one is not free."""
         page = first
@@ -118,3 +85,43 @@ class PagePool:
         start, end = max((gap.span() for gap in _GAP.finditer(self._taken)), key=lambda gap: gap[1] - gap[0])
         middle = (start + end) // 2
         return middle if start > 0 and end - middle >= count else start
+
+
+class PagePool(PageCounts):
+    """Keys and values of `num_pages` pages, for all layers; page `p` is the slots from `p * page_tokens`.
+
+    `keys` and `values` have the shape (num_layers, num_kv_heads, slots, head_dim): pages that are neighbours are
+    one contiguous run of slots in every head. Behind the slots of all pages there is a `scratch_slot`, which
+    anybody may write and nobody reads. On a CPU the memory is only reserved: the
+    system provides it when a slot is written for the first time, and it is never given back.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_pages: int,
+        page_tokens: int,
+        num_layers: int,
+        num_kv_heads: int,
+        head_dim: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(num_pages=num_pages, page_tokens=page_tokens)
+        self.scratch_slot = num_pages * page_tokens
+        shape = (num_layers, num_kv_heads, self.scratch_slot + 1, head_dim)
+        self.keys = torch.empty(shape, dtype=dtype, device=device)
+        self.values = torch.empty(shape, dtype=dtype, device=device)
+        slot_bytes = (self.keys.nbytes + self.values.nbytes) // (self.scratch_slot + 1)
+        self.page_bytes = slot_bytes * page_tokens
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens fit."""
+        return self.num_pages * self.page_tokens
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Copy the first `tokens` slots of one page into another."""
+        old, new = source * self.page_tokens, target * self.page_tokens
+        for content in (self.keys, self.values):
+            content[:, :, new : new + tokens] = content[:, :, old : old + tokens]

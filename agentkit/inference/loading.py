@@ -13,10 +13,14 @@ from agentkit.inference.catalog import ResolvedModel, resolve
 from agentkit.inference.checkpoint import load_checkpoint
 from agentkit.inference.config import EngineConfig
 from agentkit.inference.failures import is_out_of_memory
+from agentkit.inference.kv_host import HostTier
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.model import LlamaModel
 from agentkit.inference.runner import DecodeRunner
 from agentkit.inference.tokenizer import Tokenizer, load_tokenizer
+
+HOST_KV_BYTES = 2 << 30
+"""Host memory behind the pool of a GPU, where the configuration does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,37 @@ def new_pool(config: EngineConfig, model: LlamaModel) -> PagePool:
             raise
         raise ConfigurationError(
             f"kv_cache_bytes is {config.kv_cache_bytes}, which {model.device} has no memory for"
+        ) from error
+
+
+def new_host_tier(config: EngineConfig, pool: PagePool, identity: str) -> HostTier | None:
+    """Return `host_kv_bytes` of host memory behind the pool of a GPU; None behind that of a CPU, or where it is 0.
+
+    Raises:
+        ConfigurationError: if the pool is in host memory already, or that is no page, or more than can be had.
+    """
+    device = pool.keys.device
+    wanted = config.host_kv_bytes
+    if device.type == "cpu":
+        if wanted:
+            raise ConfigurationError(
+                f"host_kv_bytes is {wanted}, but on {device} the KV cache is in host memory already; "
+                "raise kv_cache_bytes instead"
+            )
+        return None
+    num_bytes = HOST_KV_BYTES if wanted is None else wanted
+    if num_bytes == 0:
+        return None
+    if num_bytes < pool.page_bytes:
+        raise ConfigurationError(
+            f"host_kv_bytes is {num_bytes}, one page of {pool.page_tokens} tokens takes {pool.page_bytes}; "
+            "give it room for many, or 0"
+        )
+    try:
+        return HostTier(pool, identity, num_pages=num_bytes // pool.page_bytes)
+    except (MemoryError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"host_kv_bytes is {num_bytes}, which cannot be pinned here; set a smaller one, or 0"
         ) from error
 
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from agentkit.inference.base import MissReason
-from agentkit.inference.kv_pages import PagePool
+from agentkit.inference.common_prefix import common_length
+from agentkit.inference.kv_pages import PageCounts
 
 PUBLIC: Final = None
 """The owner of what every scope may read; scopes are strings, so none has this name."""
+
+EVICT_AHEAD = 64
+"""Where memory is short, this part of all pages is freed at once: neighbours go together, and runs stay long."""
 
 REMEMBERED_PAGES = 4096
 """Of so many dropped pages the tree knows why they are gone: by a hash, not by their ids."""
@@ -55,6 +59,23 @@ class Node:
         yield from self.owned(scope)
         yield from self.owned(PUBLIC)
 
+    def path(self) -> list[Node]:
+        """Return the nodes from the first page to this one."""
+        nodes: list[Node] = []
+        node = self
+        while node.parent is not None:  # the root holds no page
+            nodes.append(node)
+            node = node.parent
+        return nodes[::-1]
+
+    def path_ids(self) -> Ids:
+        """Return all ids from the root on."""
+        return tuple(token_id for node in self.path() for token_id in node.ids)
+
+    def public_tokens(self) -> int:
+        """Return how many of those ids every scope may read."""
+        return sum(len(node.ids) for node in self.path() if node.owner is PUBLIC)
+
     def subtree(self) -> list[Node]:
         """Return the node and everything below it, parents first."""
         nodes = [self]
@@ -85,7 +106,7 @@ class Match:
 class PrefixTree:
     """Holds one reference to the page of each of its nodes. `ids` are tuples: whole slices of them compare in C."""
 
-    def __init__(self, pool: PagePool, identity: str) -> None:
+    def __init__(self, pool: PageCounts, identity: str) -> None:
         """Begin empty; `identity` says what computed the keys and values, down to their dtype."""
         self._pool = pool
         self._root = Node(owner=PUBLIC, ids=(), page=-1, parent=None, fingerprint=hash(identity))
@@ -153,7 +174,7 @@ class PrefixTree:
         while node is not None:
             page_ids = ids[start : start + size]
             for child in node.owned(scope):
-                if start + _common_length(child.ids, page_ids) > keep:
+                if start + common_length(child.ids, page_ids) > keep:
                     self.cut(child, max(0, keep - start), reason="forgotten")
             node = self._child(node, page_ids, scope)
             start += size
@@ -175,17 +196,24 @@ class PrefixTree:
         """Return how many pages nobody but the tree holds."""
         return sum(self._pool.references(node.page) == 1 for node in self._nodes)
 
-    def evict(self, count: int) -> int:
-        """Drop up to so many pages that nobody but the tree holds, least recently used ends first."""
+    def evict(self, count: int, *, leaving: Callable[[Node], None] | None = None) -> int:
+        """Drop up to so many pages that nobody but the tree holds, least recently used ends first.
+
+        `leaving` is told each end before it goes; those that become ends by that lie on its path.
+        """
         ends = [(node.last_used, id(node), node) for node in self._nodes if self._may_go(node)]
+        told: set[Node] = set()
         heapq.heapify(ends)
         dropped = 0
         while ends and dropped < count:
             *_, node = heapq.heappop(ends)
             parent = node.parent
+            if leaving is not None and node not in told:
+                leaving(node)
             self._remove(node, "evicted")
             dropped += 1
             if parent is not None and parent is not self._root and self._may_go(parent):
+                told.add(parent)
                 heapq.heappush(ends, (parent.last_used, id(parent), parent))
         return dropped
 
@@ -219,10 +247,12 @@ class PrefixTree:
         return public or own
 
     def _add(self, parent: Node, ids: Ids, page: int, owner: str | None, disposable: bool) -> Node:
-        """Add a page, in place of one that holds only its beginning; a longer one serves for it."""
+        """Add a page, in place of one that holds only its beginning; a longer one serves for it, a public one too."""
+        for nodes in (parent.owned(owner), parent.owned(PUBLIC)):
+            longer, common = _closest(nodes, ids)
+            if longer is not None and common == len(ids):
+                return longer
         known, common = _closest(parent.owned(owner), ids)
-        if known is not None and common == len(ids):
-            return known
         if known is not None and common == len(known.ids):
             self._remove(known, None)
         node = Node(
@@ -280,19 +310,7 @@ def _closest(nodes: Iterable[Node], ids: Ids) -> tuple[Node | None, int]:
     best: Node | None = None
     most = 0
     for node in nodes:
-        common = _common_length(node.ids, ids)
+        common = common_length(node.ids, ids)
         if common > most:
             best, most = node, common
     return best, most
-
-
-def _common_length(left: Ids, right: Ids) -> int:
-    """Return how many leading tokens are equal. Whole slices compare in C, so halving beats counting."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -19,6 +19,7 @@ from agentkit.errors import InferenceError
 from agentkit.inference.base import Priority
 from agentkit.inference.failures import translated
 from agentkit.inference.kv_cache import KVCache
+from agentkit.inference.kv_host import HostStats
 from agentkit.inference.model import LlamaModel, Output
 from agentkit.inference.request import Request
 from agentkit.inference.runner import DecodeRunner
@@ -47,6 +48,7 @@ class EngineStats:
     preemptions: int
     drafted_tokens: int
     accepted_tokens: int
+    host: HostStats | None
 
 
 class Scheduler:
@@ -151,6 +153,7 @@ class Scheduler:
             preemptions=self._preemptions,
             drafted_tokens=self._drafted_tokens + sum(request.drafted_tokens for request in self._ranks),
             accepted_tokens=self._accepted_tokens + sum(request.accepted_tokens for request in self._ranks),
+            host=self.cache.host.stats() if self.cache.host else None,
         )
 
     # Whose turn it is

@@ -44,7 +44,7 @@ class ShieldInput:
     """One piece of content to judge, and what a shield may look at beside it.
 
     `history` is the conversation before this content, oldest first. `language` is set at stage `code` where
-    the caller knows it (`python`).
+    the caller knows it (`python`). `scope` is whose content it is: what a shield caches of it is for that scope alone.
     """
 
     text: str
@@ -52,6 +52,7 @@ class ShieldInput:
     provenance: Provenance
     history: tuple[Message, ...] = ()
     language: str | None = None
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

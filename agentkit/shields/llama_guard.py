@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agentkit.errors import ConfigurationError, InferenceError, ShieldError
+from agentkit.inference.common_prefix import common_length
 from agentkit.shields.base import ShieldInput, Verdict
 from agentkit.shields.llama_guard_prompt import CATEGORIES, GuardIds, GuardPrompt, offered_categories
 from agentkit.shields.registry import EngineProvider, register_shield
@@ -98,11 +100,16 @@ class LlamaGuard:
         """
         if self._engine is None or self._prompt is None:
             raise ShieldError("llama_guard is not started")
-        prompt_ids = self._prompt.render(content)
-        score = await self._unsafe_probability(prompt_ids, self._engine, self._prompt.ids)
+        question = _Question(
+            engine=self._engine,
+            prompt_ids=self._prompt.render(content),
+            scope=content.scope,
+            public_ids=self._prompt.template(content.stage),
+        )
+        score = await self._unsafe_probability(question, self._prompt.ids)
         if score < self._threshold:
             return Verdict(flagged=False, score=score, threshold=self._threshold)
-        category = await self._category(prompt_ids, self._engine, self._prompt)
+        category = await _category(question, self._prompt)
         return Verdict(
             flagged=True,
             score=score,
@@ -115,8 +122,8 @@ class LlamaGuard:
         """Forget the engine; whoever provided it closes it."""
         self._engine = None
 
-    async def _unsafe_probability(self, prompt_ids: Sequence[int], engine: Engine, ids: GuardIds) -> float:
-        safe, unsafe = await _next_token_probabilities(engine, prompt_ids, (ids.safe, ids.unsafe))
+    async def _unsafe_probability(self, question: _Question, ids: GuardIds) -> float:
+        safe, unsafe = await question.probabilities((ids.safe, ids.unsafe))
         mass = safe + unsafe
         if mass < _MIN_MASS:
             raise ShieldError(
@@ -125,28 +132,43 @@ class LlamaGuard:
             )
         return unsafe / mass
 
-    async def _category(self, prompt_ids: Sequence[int], engine: Engine, prompt: GuardPrompt) -> str:
-        if len(prompt.categories) == 1:
-            return prompt.categories[0]
-        question = prompt.category_question(prompt_ids)
-        candidates = [prompt.ids.numbers[code] for code in prompt.categories]
-        probabilities = await _next_token_probabilities(engine, question, candidates)
-        return max(zip(probabilities, prompt.categories, strict=True), key=lambda pair: pair[0])[1]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """A prompt whose next token is an answer. What it shares with `public_ids` is the shield's own, of no scope."""
+
+    engine: Engine
+    prompt_ids: list[int]
+    scope: str
+    public_ids: list[int]
+
+    async def probabilities(self, candidate_ids: Sequence[int]) -> list[float]:
+        """Return the probability of each candidate as the next token.
+
+        Raises:
+            ShieldError: if the engine fails, or answers with something that is no probability.
+        """
+        try:
+            score = await self.engine.score(
+                self.prompt_ids,
+                candidate_ids,
+                scope=self.scope,
+                public_prefix=common_length(self.prompt_ids, self.public_ids),
+            )
+        except InferenceError as exc:
+            raise ShieldError(
+                f"llama_guard could not judge a prompt of {len(self.prompt_ids)} tokens: {exc}"
+            ) from exc
+        probabilities = [math.exp(min(logprob, 1.0)) for logprob in score.logprobs]
+        if len(probabilities) != len(candidate_ids) or not all(0.0 <= p <= 1.0001 for p in probabilities):
+            raise ShieldError("llama_guard got scores from the engine that are no probabilities")
+        return probabilities
 
 
-async def _next_token_probabilities(
-    engine: Engine, prompt_ids: Sequence[int], candidate_ids: Sequence[int]
-) -> list[float]:
-    """Return the probability of each candidate as the next token.
-
-    Raises:
-        ShieldError: if the engine fails, or answers with something that is no probability.
-    """
-    try:
-        logprobs = (await engine.score(prompt_ids, candidate_ids)).logprobs
-    except InferenceError as exc:
-        raise ShieldError(f"llama_guard could not judge a prompt of {len(prompt_ids)} tokens: {exc}") from exc
-    probabilities = [math.exp(min(logprob, 1.0)) for logprob in logprobs]
-    if len(probabilities) != len(candidate_ids) or not all(0.0 <= p <= 1.0001 for p in probabilities):
-        raise ShieldError("llama_guard got scores from the engine that are no probabilities")
-    return probabilities
+async def _category(question: _Question, prompt: GuardPrompt) -> str:
+    """Return the most probable category of what was found unsafe."""
+    if len(prompt.categories) == 1:
+        return prompt.categories[0]
+    asked = replace(question, prompt_ids=prompt.category_question(question.prompt_ids))
+    probabilities = await asked.probabilities([prompt.ids.numbers[code] for code in prompt.categories])
+    return max(zip(probabilities, prompt.categories, strict=True), key=lambda pair: pair[0])[1]

@@ -130,6 +130,10 @@ class GuardPrompt:
                 return rendered
             parts = parts[max(1, len(parts) // 2) :]
 
+    def template(self, stage: Stage) -> list[int]:
+        """Return the prompt around no conversation: what another one shares with it is Meta's and the policy's."""
+        return self._prompt(_role_of(stage), ())
+
     def category_question(self, prompt_ids: Sequence[int]) -> list[int]:
         """Return the prompt after which the number of the first violated category comes next."""
         return [*prompt_ids, self.ids.unsafe, *self.tokenizer.encode("\nS")]

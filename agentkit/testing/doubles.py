@@ -81,6 +81,7 @@ class ScriptedEngine:
         grammar: Grammar | None = None,  # the script decides
         priority: Priority = Priority.INTERACTIVE,  # nobody waits
         scope: str = "",  # nothing is cached
+        public_prefix: int = 0,  # nor shared
     ) -> AsyncIterator[GeneratedToken]:
         """Give the next reply, token by token, ended by the stop id.
 
@@ -109,6 +110,7 @@ class ScriptedEngine:
         *,
         priority: Priority = Priority.SHIELD,  # nobody waits
         scope: str = "",  # nothing is cached
+        public_prefix: int = 0,  # nor shared
     ) -> Score:
         """Give the next scripted log-probabilities.
 

@@ -42,6 +42,7 @@ class GrammarKeeper(ScriptedEngine):
         grammar: Grammar | None = None,
         priority: Priority = Priority.INTERACTIVE,
         scope: str = "",
+        public_prefix: int = 0,
     ) -> AsyncIterator[GeneratedToken]:
         tokens = [token async for token in super().generate(prompt_ids, params, grammar=grammar)]
         if not matches(grammar, self.tokenizer, [token.id for token in tokens]):

@@ -18,6 +18,7 @@ from agentkit import (
     Store,
 )
 from agentkit.memory import verify_chain
+from agentkit.shields.base import ShieldInput
 from agentkit.testing import StaticShield
 from tests.agent.support import policy, scripted
 from tests.inference.tiny import build_tiny_checkpoint
@@ -113,6 +114,24 @@ async def test_an_export_that_another_tenant_imports_is_judged_again_and_goes_it
         await plain.session("alice/1").delete()
         assert any(SECRET in message.content for message in (await imported.load()).messages)
     assert [record.session_id for record in await store.audit("bob")] == ["bob/2"]
+
+
+async def test_shields_are_told_whose_content_they_judge():
+    store = MemoryStore()
+    scopes: list[str] = []
+
+    def see(said: ShieldInput) -> bool:
+        scopes.append(said.scope)
+        return False
+
+    strict = policy(user_input="block", model_output="block", memory="block")
+    agent, _ = scripted("Noted.", store=store, under=strict, shield=StaticShield(flagged=see))
+    async with agent:
+        await agent.session("alice/1").run(SECRET)
+        assert scopes.count("alice") == len(scopes) >= 2
+        scopes.clear()
+        await agent.session("alice/1").load()
+    assert scopes.count("alice") == len(scopes) == 2
 
 
 async def test_one_tenant_s_cache_says_nothing_to_another(tmp_path: Path):

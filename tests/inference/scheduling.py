@@ -8,6 +8,7 @@ from typing import Any
 from agentkit.inference.base import Priority, SamplingParams
 from agentkit.inference.generation import GenerationRequest
 from agentkit.inference.kv_cache import KVCache
+from agentkit.inference.kv_host import HostTier
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
@@ -65,11 +66,12 @@ def new_scheduler(
     prefill_chunk: int = 16,
     runner: Callable[[LlamaModel, PagePool], DecodeRunner] | None = None,
     speculation: Speculation | None = None,
+    host_pages: int = 0,
 ) -> Scheduler:
     pool = model.new_pool(num_pages, PAGE)
     return Scheduler(
         model,
-        KVCache(pool, "tiny"),
+        KVCache(pool, "tiny", host=HostTier(pool, "tiny", num_pages=host_pages) if host_pages else None),
         prefill_chunk=prefill_chunk,
         runner=None if runner is None else runner(model, pool),
         speculation=speculation,

@@ -1,4 +1,7 @@
-"""The cache as a machine: whatever is opened, computed, shared, pinned, forgotten and evicted, in any order."""
+"""The cache as a machine: whatever is opened, computed, shared, pinned, forgotten and evicted, in any order.
+
+Once by itself, and once with a host memory behind it that is too small as well.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from agentkit.inference.kv_cache import KVCache, Pin
+from agentkit.inference.kv_host import HostTier
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.kv_sequence import KVSequence
+from agentkit.inference.prefix_tree import PUBLIC, Node
 
 PAGE = 3
 CONTENT_RANGE = 1 << 20  # whole numbers that fp32 holds exactly
 
 
-def new_cache(num_pages: int, page_tokens: int = PAGE) -> KVCache:
+def new_cache(num_pages: int, page_tokens: int = PAGE, *, host_pages: int = 0) -> KVCache:
     pool = PagePool(num_pages=num_pages, page_tokens=page_tokens, num_layers=1, num_kv_heads=1, head_dim=1)
-    return KVCache(pool, "a model")
+    host = HostTier(pool, "a model", num_pages=host_pages) if host_pages else None
+    return KVCache(pool, "a model", host=host)
 
 
 def computed(ids) -> list[int]:
@@ -38,6 +44,12 @@ def compute(kv: KVSequence, ids) -> None:
 
 def content(kv: KVSequence) -> list[int]:
     return [int(number) for run in kv.slots(0, kv.length) for number in kv.pool.keys[0, 0, run, 0]]
+
+
+def computed_for(node: Node) -> list[int]:
+    """Return what a model would compute for the page of a node."""
+    ids = node.path_ids()
+    return computed(ids)[len(ids) - len(node.ids) :]
 
 
 def run_once(cache: KVCache, ids, *, scope="", public=0, disposable=False) -> int:
@@ -64,12 +76,13 @@ scopes = st.sampled_from(["alice", "bob", "carol"])
 class CacheMachine(RuleBasedStateMachine):
     """Every rule is something that the scheduler or the engine does; the pool is too small for everybody."""
 
+    host_pages = 0
     running = Bundle("running")
     pins = Bundle("pins")
 
     def __init__(self) -> None:
         super().__init__()
-        self.cache = new_cache(num_pages=20)
+        self.cache = new_cache(num_pages=20, host_pages=self.host_pages)
         self.alive: list[Running] = []
         self.pinned: list[Pin] = []
         self.known: dict[str, set[tuple[int, ...]]] = {"alice": set(), "bob": set(), "carol": set()}
@@ -156,7 +169,9 @@ class CacheMachine(RuleBasedStateMachine):
     def evict(self, count):
         possible = self.cache.tree.evictable_pages()
         free = self.cache.pool.free_pages
-        assert self.cache.tree.evict(count) == self.cache.pool.free_pages - free <= min(count, possible)
+        keep = self.cache.host.keep if self.cache.host else None
+        evicted = self.cache.tree.evict(count, leaving=keep)
+        assert evicted == self.cache.pool.free_pages - free <= min(count, possible)
 
     @rule(ids=ids_of_few_kinds, scope=scopes)
     def save_and_load(self, ids, scope):
@@ -182,30 +197,82 @@ class CacheMachine(RuleBasedStateMachine):
         assert pool.free_pages == pool.num_pages - len(holders)
 
     @invariant()
+    def every_page_is_in_the_tree_once(self):
+        nodes = self.cache.tree.nodes
+        assert len({node.page for node in nodes}) == len(nodes)
+
+    @invariant()
     def everybody_reads_what_a_fresh_prefill_would_compute(self):
         for request in self.alive:
             assert content(request.kv) == computed(request.ids[: request.kv.length])
         for node in self.cache.tree.nodes:
-            path = [node]
-            while path[-1].parent is not None:
-                path.append(path[-1].parent)
-            ids = [token for part in reversed(path) for token in part.ids]
             first = node.page * PAGE
             stored = self.cache.pool.keys[0, 0, first : first + len(node.ids), 0].tolist()
-            assert stored == computed(ids)[len(ids) - len(node.ids) :]
+            assert stored == computed_for(node)
 
     def teardown(self):
         for request in self.alive:
             request.kv.close()
-        self.cache.clear()
         for pin in self.pinned:
             self.cache.unpin(pin)
+        assert self.cache.room_pages() == self.cache.pool.num_pages
+        self.cache.clear()
         assert self.cache.pool.free_pages == self.cache.pool.num_pages
 
     def _learn(self, request: Running) -> None:
         held = tuple(request.ids[: request.kv.length])
         self.known[request.scope].add(held)
         self.public.add(held[: request.public // PAGE * PAGE])
+
+
+class HostedCacheMachine(CacheMachine):
+    """The same with host memory: a smaller one than the pool, so that it evicts too."""
+
+    host_pages = 12
+
+    @rule(ids=ids_of_few_kinds, scope=scopes, public=st.integers(0, 14))
+    def serve_whole(self, ids, scope, public):
+        kv, _ = self.cache.open(ids[:-1], scope=scope)
+        request = Running(kv, list(ids), scope, min(public, len(ids)))
+        self.alive.append(request)
+        self.go_on(request, [])
+        self.close(request, disposable=False)
+
+    @rule(scope=scopes, choice=st.integers(0, 99), length=st.integers(1, 14))
+    def what_gave_way_is_read_again(self, scope, choice, length):
+        readable = sorted(self.known[scope] | self.public)
+        if readable:
+            self.cache.tree.evict(self.cache.pool.num_pages, leaving=self.host.keep)
+            ids = readable[choice % len(readable)][:length]
+            keys, _ = self.cache.read(ids, scope=scope)
+            assert keys[0, 0, :, 0].tolist() == computed(ids)[: keys.shape[2]]
+
+    @invariant()
+    def host_memory_holds_what_a_fresh_prefill_would_compute(self):
+        for node in self.host.tree.nodes:
+            keys, values = (content[0, 0, : len(node.ids), 0] for content in self.host.content(node.page))
+            assert keys.tolist() == computed_for(node)
+            assert torch.equal(values, -keys)
+
+    @invariant()
+    def host_memory_has_every_page_once_and_each_of_one_scope(self):
+        nodes = self.host.tree.nodes
+        assert len({node.page for node in nodes}) == len(nodes)
+        assert all(self.host.pages.references(node.page) == 1 for node in nodes)
+        assert self.host.pages.free_pages == self.host_pages - len(nodes)
+        for node in nodes:
+            ids = node.path_ids()
+            holders = self.public if node.owner is PUBLIC else self.known[node.owner]
+            assert any(known[: len(ids)] == ids for known in holders)
+
+    @property
+    def host(self) -> HostTier:
+        assert self.cache.host is not None
+        return self.cache.host
+
+    def teardown(self):
+        super().teardown()  # type: ignore[no-untyped-call]
+        assert self.host.pages.free_pages == self.host_pages
 
 
 def _common(left, right) -> int:
@@ -217,3 +284,6 @@ def _common(left, right) -> int:
 
 TestCacheMachine = CacheMachine.TestCase
 TestCacheMachine.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+
+TestHostedCacheMachine = HostedCacheMachine.TestCase
+TestHostedCacheMachine.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

@@ -69,6 +69,23 @@ def test_prompts_of_one_priority_share_a_chunk_the_shortest_first(tiny_model):
     assert steps(scheduler, journal) == [["short 5", "middle 7", "long 4"], ["long 16"], ["long 10"]]
 
 
+def test_scores_of_several_requests_come_from_one_pass_and_are_those_of_each_alone(tiny_model):
+    scheduler = new_scheduler(tiny_model, prefill_chunk=64)
+    prompts = [token_ids(length, start=length) for length in (5, 20, 9)]
+    requests = [
+        ScoreRequest(prompt, [1, 7], priority=Priority.SHIELD, scope="", mailbox=Inbox())
+        for prompt in prompts
+    ]
+    for request in requests:
+        scheduler.submit(request)
+    scheduler.step()
+    for prompt, request in zip(prompts, requests, strict=True):
+        (score,) = request._mailbox.received  # type: ignore[attr-defined]
+        logits = tiny_model.forward(torch.tensor(prompt), tiny_model.new_buffer())[0]
+        expected = torch.log_softmax(logits, dim=-1)[[1, 7]]
+        assert score.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
+
+
 def test_a_long_prompt_is_not_overtaken_for_ever(tiny_model):
     scheduler = new_scheduler(tiny_model)
     journal: list[str] = []
@@ -109,6 +126,10 @@ def python_runs_out() -> None:
     raise MemoryError
 
 
+def the_device_runs_out() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
 class Panic(BaseException):
     """What a Rust library raises when it panics: no `Exception`."""
 
@@ -124,6 +145,7 @@ def panic() -> None:
         (panic, "the engine failed in this request: Panic", Panic),
         (allocate_too_much, "out of memory with 4 tokens in the request and 2 requests", RuntimeError),
         (python_runs_out, "out of memory", MemoryError),
+        (the_device_runs_out, "run fewer at a time, or shorten the prompt", torch.OutOfMemoryError),
     ],
 )
 def test_a_request_that_fails_fails_alone(tiny_model, failure, message, cause):
@@ -237,13 +259,13 @@ def test_nobody_younger_is_admitted_before_one_that_found_no_room(tiny_model):
 
 
 @pytest.mark.parametrize(
-    ("runner", "speculation"),
-    [(None, None), (EagerRunner, None), (None, eager_speculation())],
-    ids=["one pass", "a runner", "drafts"],
+    ("runner", "host_pages", "speculation"),
+    [(None, 0, None), (EagerRunner, 0, None), (EagerRunner, 20, None), (None, 0, eager_speculation())],
+    ids=["one pass", "a runner", "a runner and host memory", "drafts"],
 )
 @pytest.mark.parametrize("seed", range(12))
 def test_under_random_arrivals_cancels_and_shortage_everybody_gets_what_he_gets_alone(
-    tiny_model, seed, runner, speculation
+    tiny_model, seed, runner, host_pages, speculation
 ):
     chance = random.Random(seed)
     scheduler = new_scheduler(
@@ -251,6 +273,7 @@ def test_under_random_arrivals_cancels_and_shortage_everybody_gets_what_he_gets_
         num_pages=chance.choice([10, 14, 30]),
         prefill_chunk=chance.choice([3, 16]),
         runner=runner,
+        host_pages=host_pages,
         speculation=speculation,
     )
     trunks = [token_ids(40, start=start) for start in range(2)]

@@ -97,6 +97,7 @@ class ScoringEngine:
         grammar: Grammar | None = None,
         priority: Priority = Priority.INTERACTIVE,
         scope: str = "",
+        public_prefix: int = 0,
     ) -> AsyncIterator[GeneratedToken]:
         raise AssertionError("llama_guard must not decode")
 
@@ -107,6 +108,7 @@ class ScoringEngine:
         *,
         priority: Priority = Priority.SHIELD,
         scope: str = "",
+        public_prefix: int = 0,
     ) -> Score:
         if len(prompt_ids) > self.context_length:
             raise ContextLengthError(prompt_tokens=len(prompt_ids), context_length=self.context_length)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -80,6 +82,21 @@ async def test_on_a_real_engine_the_verdict_is_the_models_own_and_the_second_is_
         assert (verdict.category in CATEGORIES) is verdict.flagged
     usage = (await engine.score(expected_ids("User: Something else"), [SAFE, UNSAFE])).usage
     assert usage.cached_tokens >= 143
+    await engine.close()
+
+
+async def test_scopes_share_the_template_of_the_prompt_and_nothing_of_what_is_judged():
+    engine = LocalEngine(random_model(decided=True), llama3(), EngineConfig(page_tokens=1))
+    shield = await started(engine)
+    await shield.check(replace(content("My number is 4711."), scope="alice"))
+
+    judged = expected_ids("User: My number is 4711.")
+    cached = {
+        scope: (await engine.score(judged, [SAFE], scope=scope)).usage.cached_tokens
+        for scope in ("bob", "alice")
+    }
+
+    assert cached == {"bob": 143, "alice": len(judged) - 1}
     await engine.close()
 
 
