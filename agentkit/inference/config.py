@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from agentkit.errors import ConfigurationError, ModelLoadError
 
@@ -165,6 +165,13 @@ class ModelConfig:
         )
 
 
+WeightType: TypeAlias = Literal["float32", "bfloat16", "int8"]
+"""How the matrices of a model are kept in memory; int8 have one scale per 32 weights."""
+
+KVType: TypeAlias = Literal["float32", "bfloat16"]
+"""How keys and values are kept."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """How an engine runs a model.
@@ -172,7 +179,9 @@ class EngineConfig:
     `kv_cache_bytes` is the memory of all key-value pairs, in use and cached: no request can be longer than what
     fits. They are kept in pages of `page_tokens`. `prefill_chunk` is how many prompt tokens run before others get
     their turn; `threads` and `context_length` are torch's and the model's where None; `device` is `auto`, or a
-    name that torch knows, such as `cpu` or `cuda`.
+    name that torch knows, such as `cpu` or `cuda`. `weights` is how the model's matrices are kept: fewer bytes are
+    read faster, and are less exact. `kv_dtype` is how keys and values are kept; None for the type that the model
+    computes in.
     """
 
     kv_cache_bytes: int = 1 << 30
@@ -181,6 +190,8 @@ class EngineConfig:
     threads: int | None = None
     context_length: int | None = None
     device: str = "auto"
+    weights: WeightType = "float32"
+    kv_dtype: KVType | None = None
 
     def __post_init__(self) -> None:
         if self.kv_cache_bytes < 1:
@@ -193,6 +204,10 @@ class EngineConfig:
             raise ConfigurationError(f"threads must be at least 1, got {self.threads}")
         if self.context_length is not None and self.context_length < 2:
             raise ConfigurationError(f"context_length must be at least 2, got {self.context_length}")
+        if self.weights not in get_args(WeightType):
+            raise ConfigurationError(f"weights must be one of {get_args(WeightType)}, got {self.weights!r}")
+        if self.kv_dtype is not None and self.kv_dtype not in get_args(KVType):
+            raise ConfigurationError(f"kv_dtype must be one of {get_args(KVType)}, got {self.kv_dtype!r}")
 
 
 def _refuse_foreign(config: Mapping[str, Any]) -> None:

@@ -38,7 +38,8 @@ def load_model(reference: str, config: EngineConfig) -> LoadedModel:
     device = _device(config)
     resolved = resolve(reference)
     tokenizer = load_tokenizer(resolved.path)
-    model, fingerprint = _load_weights(resolved, device)
+    model, fingerprint = _load_weights(resolved, device, config)
+    model.forward(torch.zeros(1, dtype=torch.int64), model.new_buffer(1))  # compiles what is not compiled yet
     digest = hashlib.sha256(f"{fingerprint} {tokenizer.fingerprint}".encode()).hexdigest()
     return LoadedModel(name=resolved.name, model=model, tokenizer=tokenizer, fingerprint=digest)
 
@@ -72,8 +73,9 @@ def cache_identity(fingerprint: str | None, model: LlamaModel) -> str:
     A model whose fingerprint is not known is like no other: nothing saved by another engine fits it.
     """
     known = secrets.token_hex() if fingerprint is None else fingerprint
-    # The configuration includes that of the rotary positions; keys and values have the dtype of the weights.
-    return hashlib.sha256(f"{known} {model.dtype} {model.config}".encode()).hexdigest()
+    types = f"{model.weight_dtype} {model.dtype} {model.kv_dtype}"
+    # The configuration includes that of the rotary positions.
+    return hashlib.sha256(f"{known} {types} {model.config}".encode()).hexdigest()
 
 
 def context_length(config: EngineConfig, model: LlamaModel) -> int:
@@ -90,12 +92,22 @@ def context_length(config: EngineConfig, model: LlamaModel) -> int:
     return config.context_length
 
 
-def _load_weights(resolved: ResolvedModel, device: torch.device) -> tuple[LlamaModel, str]:
+def _load_weights(
+    resolved: ResolvedModel, device: torch.device, config: EngineConfig
+) -> tuple[LlamaModel, str]:
     """Return the model on the device and the fingerprint of its checkpoint."""
+    if config.weights == "int8" and device.type != "cpu":
+        raise ConfigurationError(f"weights='int8' is for the CPU, the device is {device}; use 'bfloat16'")
+    # A CPU computes in fp32 whatever the weights are kept in; an accelerator in the type of the weights.
+    dtype = torch.float32 if device.type == "cpu" else getattr(torch, config.weights)
+    kv_dtype = None if config.kv_dtype is None else getattr(torch, config.kv_dtype)
     try:
         checkpoint = load_checkpoint(resolved.path)
-        tensors = {name: tensor.to(device) for name, tensor in checkpoint.tensors.items()}
-        return LlamaModel(checkpoint.config, tensors), checkpoint.fingerprint
+        tensors = {name: tensor.to(device, dtype) for name, tensor in checkpoint.tensors.items()}
+        return (
+            LlamaModel(checkpoint.config, tensors, weights=config.weights, kv_dtype=kv_dtype),
+            checkpoint.fingerprint,
+        )
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

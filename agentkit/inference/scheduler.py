@@ -31,7 +31,10 @@ FAIR_CHUNK = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """What an engine holds between two steps. A page that a request shares with the cache counts as both."""
+    """What an engine holds between two steps. A page that a request shares with the cache counts as both.
+
+    `kv_token_bytes` is what the keys and values of one token take.
+    """
 
     active_requests: int
     active_bytes: int
@@ -40,6 +43,8 @@ class EngineStats:
     cached_bytes: int
     free_bytes: int
     preemptions: int
+    weight_bytes: int
+    kv_token_bytes: int
 
 
 class Scheduler:
@@ -117,6 +122,8 @@ class Scheduler:
             cached_bytes=self.cache.cached_bytes,
             free_bytes=self.cache.pool.free_pages * self.cache.pool.page_bytes,
             preemptions=self._preemptions,
+            weight_bytes=self._model.weight_bytes,
+            kv_token_bytes=self.cache.pool.page_bytes // self.cache.pool.page_tokens,
         )
 
     # Whose turn it is
