@@ -6,7 +6,7 @@ A step is bound by how fast the weights can be read; torch spends as long again 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ try:
 except ImportError:  # numba is not for every platform: torch does it all then
     kernels = None
 
-_NOBODY_WAITS = 1 << 40
+PARTS_OF_A_LAYER = 6
+SHARES_PER_THREAD = 4
 
 
 class Decoder:
@@ -36,6 +37,7 @@ class Decoder:
         self._config = config
         self._vocab_size = head.values.shape[1]
         self._threads = 0
+        self._shares: list[Future[None]] = []
         self._helpers = ThreadPoolExecutor(1)  # starts no thread before it has something to do
         self._normed = np.empty((0, FEW_ROWS, config.hidden_size), np.float32)
         self._scores = np.empty((0, 0), np.float32)
@@ -76,6 +78,7 @@ class Decoder:
         config = self._config
         count = hidden.shape[0]
         slots, lengths = _places(step.spans)
+        self._join_helpers()
         self._make_room(slots.shape[1])
         places = kernels.Places(
             keys=as_array(pool.keys),
@@ -86,6 +89,7 @@ class Decoder:
             signed_sines=step.signed_sines[:, 0].numpy(),
             wanted=np.array(wanted, np.int64),
         )
+        parts = PARTS_OF_A_LAYER * config.num_layers + 1
         heads = config.num_heads * config.head_dim
         kv_heads = config.num_kv_heads * config.head_dim
         scratch = kernels.Scratch(
@@ -97,9 +101,11 @@ class Decoder:
             logits=np.empty((len(wanted), self._vocab_size), np.float32),
             normed=self._normed,
             scores=self._scores,
-            counter=np.zeros(1, np.int64),
+            taken=np.zeros(parts, np.int64),
+            done=np.zeros(parts, np.int64),
+            shares=SHARES_PER_THREAD * self._threads,
         )
-        self._run(self._weights, places, scratch)
+        self._run(places, scratch)
         return torch.from_numpy(scratch.logits)
 
     def _make_room(self, positions: int) -> None:
@@ -114,19 +120,17 @@ class Decoder:
             room = max(1024, 1 << (positions - 1).bit_length())  # a power of two: it grows rarely
             self._scores = np.empty((threads, room), np.float32)
 
-    def _run(self, weights: Any, places: Any, scratch: Any) -> None:
-        """Have every thread do its share."""
-        threads = self._threads
-        try:
-            shares = [
-                self._helpers.submit(kernels.decode_step, thread, threads, weights, places, scratch)
-                for thread in range(1, threads)
-            ]
-            kernels.decode_step(0, threads, weights, places, scratch)
-        except BaseException:
-            scratch.counter[0] = _NOBODY_WAITS  # a thread did not start: the others end without it
-            raise
-        for share in shares:
+    def _run(self, places: Any, scratch: Any) -> None:
+        """Do all of a step together with the helpers that come in time; the others find nothing left of it."""
+        self._shares = [
+            self._helpers.submit(kernels.decode_step, thread, self._weights, places, scratch)
+            for thread in range(1, self._threads)
+        ]
+        kernels.decode_step(0, self._weights, places, scratch)
+
+    def _join_helpers(self) -> None:
+        """Wait for those who came late to the last step: they still write to their places."""
+        for share in self._shares:
             share.result()
 
 

@@ -1,4 +1,4 @@
-"""One decode step as compiled functions: all layers and the head, for a few rows, shared by a team of threads.
+"""One decode step as a compiled function: all layers and the head, for a few rows, shared by several threads.
 
 Knows arrays only. Every number of the result is computed in one order, whatever the rows beside it and however
 many threads take part: what a sequence gives does not depend on its company.
@@ -17,8 +17,8 @@ from agentkit.inference.simd import (
     LANES,
     add,
     add_products,
-    arrive,
-    arrived,
+    count,
+    count_up,
     divide,
     exp,
     fma,
@@ -72,7 +72,11 @@ class Places(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What the threads share; `normed` and `scores` have a part for each. Rows begin as embeddings in `hidden`."""
+    """What the threads have in common; `normed` and `scores` have a place for each of them.
+
+    Rows begin as embeddings in `hidden`. Of each part of the step, so many shares are `taken` and `done`; products
+    have `shares`.
+    """
 
     hidden: np.ndarray
     qkv: np.ndarray
@@ -82,7 +86,9 @@ class Scratch(NamedTuple):
     logits: np.ndarray
     normed: np.ndarray
     scores: np.ndarray
-    counter: np.ndarray
+    taken: np.ndarray
+    done: np.ndarray
+    shares: int
 
 
 def compiled(function: Function) -> Function:
@@ -96,87 +102,106 @@ def compiled(function: Function) -> Function:
 
 
 @compiled
-def decode_step(thread: int, threads: int, weights: Weights, places: Places, scratch: Scratch) -> None:
-    """Do one thread's share of a step; all threads of the team must call this at once, with a counter of zero."""
+def decode_step(thread: int, weights: Weights, places: Places, scratch: Scratch) -> None:
+    """Take part in a step until all of it is done, which may be without this thread.
+
+    Every part of a layer is a number of shares, taken by whoever comes: a thread that the system keeps waiting
+    holds up nobody, and one that comes late finds nothing left.
+    """
     rows = scratch.hidden.shape[0]
-    intermediate = scratch.activated.shape[1]
+    hidden_size = scratch.hidden.shape[1]
+    num_kv_heads = places.keys.shape[1]
+    num_heads = scratch.attended.shape[1] // places.keys.shape[3]
     normed = scratch.normed[thread]
-    met = 0
+    part = 0
     for layer in range(weights.qkv.shape[0]):
         for row in range(rows):
             _rms_norm(scratch.hidden, row, weights.attention_norm, layer, weights.eps, normed, row)
-        start, end = _share(scratch.qkv.shape[1], thread, threads)
-        scratch.qkv[:, start:end] = 0
-        _add_product(weights.qkv, weights.qkv_scales, layer, normed, rows, scratch.qkv, start, end)
-        met = _meet(scratch.counter, met + threads)
+        share = _take(scratch, part, scratch.shares)
+        while share >= 0:
+            start, end = _span(scratch.qkv.shape[1], share, scratch.shares)
+            scratch.qkv[:, start:end] = 0
+            _add_product(weights.qkv, weights.qkv_scales, layer, normed, rows, scratch.qkv, start, end)
+            share = _next(scratch, part, scratch.shares)
+        part = _meet(scratch, part, scratch.shares)
 
-        num_kv_heads = places.keys.shape[1]
-        start, end = _share(rows * num_kv_heads, thread, threads)
-        for item in range(start, end):
-            _append(layer, item // num_kv_heads, item % num_kv_heads, places, scratch)
-        met = _meet(scratch.counter, met + threads)
+        share = _take(scratch, part, rows * num_kv_heads)
+        while share >= 0:
+            _append(layer, share // num_kv_heads, share % num_kv_heads, places, scratch)
+            share = _next(scratch, part, rows * num_kv_heads)
+        part = _meet(scratch, part, rows * num_kv_heads)
 
-        num_heads = scratch.attended.shape[1] // places.keys.shape[3]
-        start, end = _share(rows * num_heads, thread, threads)
-        for item in range(start, end):
-            _attend(layer, item // num_heads, item % num_heads, places, scratch, scratch.scores[thread])
-        met = _meet(scratch.counter, met + threads)
+        share = _take(scratch, part, rows * num_heads)
+        while share >= 0:
+            _attend(layer, share // num_heads, share % num_heads, places, scratch, scratch.scores[thread])
+            share = _next(scratch, part, rows * num_heads)
+        part = _meet(scratch, part, rows * num_heads)
 
-        start, end = _share(scratch.hidden.shape[1], thread, threads)
-        _add_product(
-            weights.output, weights.output_scales, layer, scratch.attended, rows, scratch.hidden, start, end
-        )
-        met = _meet(scratch.counter, met + threads)
+        share = _take(scratch, part, scratch.shares)
+        while share >= 0:
+            start, end = _span(hidden_size, share, scratch.shares)
+            scales = weights.output_scales
+            _add_product(weights.output, scales, layer, scratch.attended, rows, scratch.hidden, start, end)
+            share = _next(scratch, part, scratch.shares)
+        part = _meet(scratch, part, scratch.shares)
 
         for row in range(rows):
             _rms_norm(scratch.hidden, row, weights.mlp_norm, layer, weights.eps, normed, row)
-        start, end = _share(intermediate // LANES, thread, threads)
-        start, end = start * LANES, end * LANES
-        for first in (0, intermediate):
-            scratch.gate_up[:, first + start : first + end] = 0
+        share = _take(scratch, part, scratch.shares)
+        while share >= 0:
+            _activate(layer, share, weights, normed, scratch)
+            share = _next(scratch, part, scratch.shares)
+        part = _meet(scratch, part, scratch.shares)
+
+        share = _take(scratch, part, scratch.shares)
+        while share >= 0:
+            start, end = _span(hidden_size, share, scratch.shares)
             _add_product(
-                weights.gate_up,
-                weights.gate_up_scales,
-                layer,
-                normed,
-                rows,
-                scratch.gate_up,
-                first + start,
-                first + end,
+                weights.down, weights.down_scales, layer, scratch.activated, rows, scratch.hidden, start, end
             )
-        _activate(scratch.gate_up, scratch.activated, start, end)
-        met = _meet(scratch.counter, met + threads)
+            share = _next(scratch, part, scratch.shares)
+        part = _meet(scratch, part, scratch.shares)
 
-        start, end = _share(scratch.hidden.shape[1], thread, threads)
-        _add_product(
-            weights.down, weights.down_scales, layer, scratch.activated, rows, scratch.hidden, start, end
-        )
-        met = _meet(scratch.counter, met + threads)
-
-    for index in range(places.wanted.shape[0]):
+    wanted = places.wanted.shape[0]
+    for index in range(wanted):
         _rms_norm(scratch.hidden, places.wanted[index], weights.norm, 0, weights.eps, normed, index)
-    start, end = _share(scratch.logits.shape[1], thread, threads)
-    scratch.logits[:, start:end] = 0
-    _add_product(
-        weights.head, weights.head_scales, 0, normed, places.wanted.shape[0], scratch.logits, start, end
-    )
+    share = _take(scratch, part, scratch.shares)
+    while share >= 0:
+        start, end = _span(scratch.logits.shape[1], share, scratch.shares)
+        scratch.logits[:, start:end] = 0
+        _add_product(weights.head, weights.head_scales, 0, normed, wanted, scratch.logits, start, end)
+        share = _next(scratch, part, scratch.shares)
+    _meet(scratch, part, scratch.shares)
 
 
 @njit
-def _share(count: int, thread: int, threads: int) -> tuple[int, int]:
-    return count * thread // threads, count * (thread + 1) // threads
+def _take(scratch: Scratch, part: int, shares: int) -> int:
+    """Return the next share of a part that nobody has taken, or -1."""
+    share = count_up(scratch.taken, (part,))
+    return share if share < shares else -1
 
 
 @njit
-def _meet(counter: np.ndarray, everybody: int) -> int:
-    """Wait until the count of arrivals says that every thread is here."""
-    arrive(counter)
+def _next(scratch: Scratch, part: int, shares: int) -> int:
+    """Say that the share taken last is done, and take another."""
+    count_up(scratch.done, (part,))
+    return _take(scratch, part, shares)
+
+
+@njit
+def _meet(scratch: Scratch, part: int, shares: int) -> int:
+    """Wait until all shares of a part are done; return the next part."""
     spins = 0
-    while arrived(counter) < everybody:
+    while count(scratch.done, (part,)) < shares:
         spins += 1
         if spins > SPINS_BEFORE_YIELD:
             _yield_processor()
-    return everybody
+    return part + 1
+
+
+@njit
+def _span(size: int, share: int, shares: int) -> tuple[int, int]:
+    return size * share // shares, size * (share + 1) // shares
 
 
 @njit
@@ -200,19 +225,19 @@ def _add_product(
     scales: np.ndarray,
     layer: int,
     rows: np.ndarray,
-    count: int,
+    num_rows: int,
     out: np.ndarray,
     start: int,
     end: int,
 ) -> None:
-    """Add to out[:count, start:end] the products of rows and those of a layer's weights: two weights at a time."""
+    """Add to out[:num_rows, start:end] the products of rows and those of a layer's weights: two weights at a time."""
     for first in range(start, end, 2):
         second = min(first + 1, end - 1)  # of an odd number, the last is taken twice, and added once
         row = 0
-        while row + 4 <= count:
+        while row + 4 <= num_rows:
             _add_tile(weights, scales, layer, rows, row, out, first, second)
             row += 4
-        while row < count:
+        while row < num_rows:
             one, other = zeros(), zeros()
             for column in range(0, rows.shape[1], GROUP):
                 prefetch(weights, (layer, first, column))
@@ -299,13 +324,13 @@ def _attend(layer: int, row: int, head: int, places: Places, scratch: Scratch, s
     """Let one head of a row attend to everything up to its own position."""
     head_dim = places.keys.shape[3]
     kv_head = head * places.keys.shape[1] * head_dim // scratch.attended.shape[1]
-    count = places.lengths[row]
+    length = places.lengths[row]
     query = head * head_dim
     _rotate(scratch.qkv, row, query, places)
     scale = np.float32(head_dim**-0.5)
 
     highest = np.float32(-np.inf)
-    for position in range(count):
+    for position in range(length):
         slot = places.slots[row, position]
         products = zeros()
         for column in range(0, head_dim, LANES):
@@ -315,8 +340,8 @@ def _attend(layer: int, row: int, head: int, places: Places, scratch: Scratch, s
         scores[position] = score
         highest = max(highest, score)
 
-    padded = (count + LANES - 1) // LANES * LANES
-    scores[count:padded] = -np.inf
+    padded = (length + LANES - 1) // LANES * LANES
+    scores[length:padded] = -np.inf
     sums = zeros()
     for position in range(0, padded, LANES):
         weight = exp(add(load(scores, (position,)), splat(-highest)))
@@ -326,18 +351,25 @@ def _attend(layer: int, row: int, head: int, places: Places, scratch: Scratch, s
 
     for column in range(0, head_dim, LANES):
         mixed = zeros()
-        for position in range(count):
+        for position in range(length):
             value = load(places.values, (layer, kv_head, places.slots[row, position], column))
             mixed = fma(splat(scores[position]), value, mixed)
         store(scratch.attended, (row, query + column), multiply(mixed, share))
 
 
 @njit
-def _activate(gate_up: np.ndarray, activated: np.ndarray, start: int, end: int) -> None:
-    """Compute silu(gate) * up."""
-    for row in range(gate_up.shape[0]):
+def _activate(layer: int, share: int, weights: Weights, normed: np.ndarray, scratch: Scratch) -> None:
+    """Compute silu(gate) * up for a share of the intermediate numbers, in whole vectors."""
+    rows, size = scratch.activated.shape
+    start, end = _span(size // LANES, share, scratch.shares)
+    start, end = start * LANES, end * LANES
+    gate_up = scratch.gate_up
+    for first in (0, size):
+        low, high = first + start, first + end
+        gate_up[:, low:high] = 0
+        _add_product(weights.gate_up, weights.gate_up_scales, layer, normed, rows, gate_up, low, high)
+    for row in range(rows):
         for column in range(start, end, LANES):
-            gate = load(gate_up, (row, column))
-            up = load(gate_up, (row, activated.shape[1] + column))
+            gate, up = load(gate_up, (row, column)), load(gate_up, (row, size + column))
             one_plus = add(splat(np.float32(1.0)), exp(multiply(gate, splat(np.float32(-1.0)))))
-            store(activated, (row, column), multiply(divide(gate, one_plus), up))
+            store(scratch.activated, (row, column), multiply(divide(gate, one_plus), up))

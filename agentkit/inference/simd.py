@@ -180,26 +180,24 @@ def total(typing: Any, vector: Any) -> Any:
 
 
 @intrinsic
-def arrive(typing: Any, counter: Any) -> Any:
-    """Add one to the first number of an int64 array, seen by all threads."""
+def count_up(typing: Any, counters: Any, index: Any) -> Any:
+    """Add one to a number of an int64 array, seen by all threads, and return what it was."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = context.make_array(counter)(context, builder, arguments[0]).data
-        builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "seq_cst")
-        return context.get_dummy_value()
+        pointer = _pointer(context, builder, signature.args, arguments)
+        return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "seq_cst")
 
-    return types.void(counter), generate
+    return types.int64(counters, index), generate
 
 
 @intrinsic
-def arrived(typing: Any, counter: Any) -> Any:
-    """Return the first number of an int64 array as all threads have left it."""
+def count(typing: Any, counters: Any, index: Any) -> Any:
+    """Return a number of an int64 array as all threads have left it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = context.make_array(counter)(context, builder, arguments[0]).data
-        return builder.load_atomic(pointer, "seq_cst", 8)
+        return builder.load_atomic(_pointer(context, builder, signature.args, arguments), "seq_cst", 8)
 
-    return types.int64(counter), generate
+    return types.int64(counters, index), generate
 
 
 def _pointer(context: Any, builder: Any, kinds: Sequence[Any], values: Sequence[Any]) -> Any:
