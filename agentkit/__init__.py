@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agentkit.agent.agent import Agent as Agent
     from agentkit.agent.events import ApprovalRequested as ApprovalRequested
+    from agentkit.agent.events import ContextTrimmed as ContextTrimmed
     from agentkit.agent.events import Event as Event
     from agentkit.agent.events import RunFinished as RunFinished
     from agentkit.agent.events import ShieldDecision as ShieldDecision
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from agentkit.agent.result import RunResult as RunResult
     from agentkit.agent.result import RunStatus as RunStatus
     from agentkit.agent.result import RunUsage as RunUsage
-    from agentkit.agent.session import Run as Run
+    from agentkit.agent.run import Run as Run
     from agentkit.agent.session import Session as Session
     from agentkit.cleared import Cleared as Cleared
     from agentkit.errors import AgentKitError as AgentKitError
@@ -38,13 +39,20 @@ if TYPE_CHECKING:
     from agentkit.errors import StoreError as StoreError
     from agentkit.errors import ToolDefinitionError as ToolDefinitionError
     from agentkit.errors import ToolError as ToolError
+    from agentkit.errors import UnfinishedTurnError as UnfinishedTurnError
     from agentkit.inference.base import Engine as Engine
     from agentkit.inference.base import SamplingParams as SamplingParams
     from agentkit.inference.config import EngineConfig as EngineConfig
     from agentkit.inference.engine import LocalEngine as LocalEngine
     from agentkit.memory.in_process import MemoryStore as MemoryStore
+    from agentkit.memory.knowledge import Document as Document
+    from agentkit.memory.knowledge import Embedder as Embedder
+    from agentkit.memory.knowledge import KnowledgeStore as KnowledgeStore
+    from agentkit.memory.postgres import PostgresStore as PostgresStore
     from agentkit.memory.sqlite import SQLiteStore as SQLiteStore
+    from agentkit.memory.store import SessionInfo as SessionInfo
     from agentkit.memory.store import Store as Store
+    from agentkit.memory.window import Window as Window
     from agentkit.messages import Message as Message
     from agentkit.messages import Origin as Origin
     from agentkit.messages import Provenance as Provenance
@@ -62,14 +70,18 @@ if TYPE_CHECKING:
     from agentkit.shields.registry import register_shield as register_shield
     from agentkit.tools.approval import ApprovalDecision as ApprovalDecision
     from agentkit.tools.approval import ApprovalRequest as ApprovalRequest
+    from agentkit.tools.approval import ask_later as ask_later
     from agentkit.tools.base import Code as Code
     from agentkit.tools.base import Tool as Tool
+    from agentkit.tools.call_context import CallContext as CallContext
+    from agentkit.tools.call_context import current_call as current_call
     from agentkit.tools.decorator import tool as tool
 
 _HOMES = {
     "agent.agent": ("Agent",),
     "agent.events": (
         "ApprovalRequested",
+        "ContextTrimmed",
         "Event",
         "RunFinished",
         "ShieldDecision",
@@ -79,7 +91,8 @@ _HOMES = {
     ),
     "agent.limits": ("Limits",),
     "agent.result": ("RunResult", "RunStatus", "RunUsage"),
-    "agent.session": ("Run", "Session"),
+    "agent.run": ("Run",),
+    "agent.session": ("Session",),
     "cleared": ("Cleared",),
     "errors": (
         "AgentKitError",
@@ -96,21 +109,26 @@ _HOMES = {
         "StoreError",
         "ToolDefinitionError",
         "ToolError",
+        "UnfinishedTurnError",
     ),
     "inference.base": ("Engine", "SamplingParams"),
     "inference.config": ("EngineConfig",),
     "inference.engine": ("LocalEngine",),
     "memory.in_process": ("MemoryStore",),
+    "memory.knowledge": ("Document", "Embedder", "KnowledgeStore"),
+    "memory.postgres": ("PostgresStore",),
     "memory.sqlite": ("SQLiteStore",),
-    "memory.store": ("Store",),
+    "memory.store": ("SessionInfo", "Store"),
+    "memory.window": ("Window",),
     "messages": ("Message", "Origin", "Provenance", "Role", "ToolCall"),
     "shields.base": ("Action", "Finding", "Shield", "ShieldInput", "Stage", "Verdict"),
     "shields.decision": ("Decision",),
     "shields.pipeline": ("Pipeline",),
     "shields.policy": ("Policy",),
     "shields.registry": ("register_shield",),
-    "tools.approval": ("ApprovalDecision", "ApprovalRequest"),
+    "tools.approval": ("ApprovalDecision", "ApprovalRequest", "ask_later"),
     "tools.base": ("Code", "Tool"),
+    "tools.call_context": ("CallContext", "current_call"),
     "tools.decorator": ("tool",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

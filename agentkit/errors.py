@@ -84,6 +84,10 @@ class SessionBusyError(StoreError):
     """Another run is changing this session."""
 
 
+class UnfinishedTurnError(StoreError):
+    """The session's last turn was interrupted, or waits for an approval: resume it or abandon it first."""
+
+
 class BlockedError(AgentKitError):
     """Raised by `RunResult.raise_if_blocked()`; carries stage, shield and category, never content."""
 

@@ -12,6 +12,25 @@ _SCHEMA = ("items", "additionalProperties", "contains", "propertyNames", "not", 
 _SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "dependentSchemas")
 
+# https://json-schema.org/draft/2020-12/json-schema-validation, section 7.3; the empty one stands for none.
+_FORMATS = frozenset(
+    {
+        "",
+        "date-time",
+        "date",
+        "time",
+        "duration",
+        "email",
+        "idn-email",
+        "hostname",
+        "idn-hostname",
+        "ipv4",
+        "ipv6",
+    }
+    | {"uri", "uri-reference", "iri", "iri-reference", "uri-template", "uuid", "json-pointer", "regex"}
+    | {"relative-json-pointer"}
+)
+
 _STRUCTURE = ("type", "properties", "required", "items", "anyOf", "oneOf")
 
 _COMBINING = ("allOf", "anyOf", "oneOf", "if", "then", "else", "$ref")
@@ -85,6 +104,35 @@ def words(value: Any) -> list[str]:
     return []
 
 
+def places(schema: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield a schema and every schema inside it, each with where it is; an outer one before its inner ones."""
+    if not isinstance(schema, Mapping):
+        return
+    yield path, schema
+    for key, value in schema.items():
+        for place, child in _children(key, value):
+            yield from places(child, f"{path}.{place}".lstrip("."))
+
+
+def expressible(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema that accepts the same values, with fewer keywords that a grammar has no rule for.
+
+    Left out is what asserts nothing: `uniqueItems: false`, and formats that JSON Schema does not define, such
+    as `path` and `int32`, which are notes for people. Names of properties from a list become properties.
+    """
+    node = _mapped(schema, expressible)
+    if node.get("uniqueItems") is False:
+        del node["uniqueItems"]
+    if node.get("format", "") not in _FORMATS:
+        del node["format"]
+    names = as_object(node.get("propertyNames")).get("enum")
+    if names is not None and set(node["propertyNames"]) == {"enum"} and "properties" not in node:
+        del node["propertyNames"]
+        values = node.get("additionalProperties", True)
+        node |= {"properties": dict.fromkeys(filter(_is_text, names), values), "additionalProperties": False}
+    return node
+
+
 def unknown_references(schema: Mapping[str, Any]) -> list[str]:
     """Return the references that do not name a definition of the schema itself."""
     definitions = schema.get("$defs", {})
@@ -118,6 +166,10 @@ def branches_of(schema: Mapping[str, Any]) -> list[Any]:
     return list(schema.get("anyOf") or schema.get("oneOf") or ())
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def _referred(node: Mapping[str, Any]) -> str | None:
     reference = node.get("$ref")
     if not isinstance(reference, str) or not reference.startswith(DEFS):
@@ -141,21 +193,17 @@ def _contains_itself(name: str, definitions: Mapping[str, Any]) -> bool:
 
 def _nodes(node: Any) -> Iterator[Mapping[str, Any]]:
     """Yield a schema and every schema inside it; data such as defaults and enums is not entered."""
-    if not isinstance(node, Mapping):
-        return
-    yield node
-    for key, value in node.items():
-        for child in _children(key, value):
-            yield from _nodes(child)
+    return (found for _, found in places(node))
 
 
-def _children(key: str, value: Any) -> list[Any]:
+def _children(key: str, value: Any) -> list[tuple[str, Any]]:
+    """Return the schemas in the value of a keyword, each with where it is."""
     if key in _SCHEMA:
-        return [value]
+        return [(key, value)]
     if key in _SCHEMAS and isinstance(value, list):
-        return value
+        return [(f"{key}[{index}]", child) for index, child in enumerate(value)]
     if key in _NAMED_SCHEMAS and isinstance(value, Mapping):
-        return list(value.values())
+        return [(f"{key}.{name}", child) for name, child in value.items()]
     return []
 
 

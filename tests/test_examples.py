@@ -116,6 +116,14 @@ def test_streaming_shows_every_kind_of_event_in_its_order(show: Show):
     assert "shield    user_input: block by injection" in blocked
 
 
+def test_knowledge_is_found_by_its_tenant_and_poison_is_not_stored(show: Show):
+    alice, bob = show("knowledge").split("\nbob/1: ")
+    assert "not stored: a document does not pass stage memory (shield injection)" in alice
+    assert alice.count("Anna's train arrives on Friday at 18:05.") == 2  # remembered, then read
+    assert alice.count("Friends of the house sleep in the blue room.") == 2  # in the context, and by the tool
+    assert "reads" not in bob
+
+
 def kinds(printed: str) -> list[str]:
     return re.findall(r"^  (shield|approval|started|finished|text|end) ", printed, re.MULTILINE)
 

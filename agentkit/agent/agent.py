@@ -5,22 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 from uuid import uuid4
 
 import anyio
 
+from agentkit.agent.knowledge import judge_with
 from agentkit.agent.limits import Limits
 from agentkit.agent.options import RunOptions
 from agentkit.agent.result import RunResult
 from agentkit.agent.runtime import Runtime, Setup, start_runtime
+from agentkit.agent.saved_kv import forget_kv
 from agentkit.agent.session import Session
 from agentkit.errors import ConfigurationError
 from agentkit.inference.base import Engine, SamplingParams
 from agentkit.memory import MemoryStore, open_store
-from agentkit.memory.store import Store
+from agentkit.memory.export import session_from_json
+from agentkit.memory.knowledge import MAX_HITS, Document, KnowledgeStore
+from agentkit.memory.knowledge_urls import open_knowledge
+from agentkit.memory.retention import prune
+from agentkit.memory.store import SessionInfo, Store
+from agentkit.memory.window import Window
 from agentkit.shields.base import Shield
 from agentkit.shields.decision import Ask
 from agentkit.shields.policy import Policy
@@ -43,6 +51,13 @@ class Agent:
         escalate: Asked about content that a shield escalates; without one such content is blocked.
         sampling: How tokens are drawn.
         shields: Ready-made shields by their name in the policy, used in place of building them.
+        window: What leaves the context when a conversation fills it.
+        knowledge: Long-term memory: a `KnowledgeStore`, or the URL of one. It gives the model two tools,
+            `search_knowledge` and `remember`, on the documents of the session's tenant alone.
+        kv_folder: Where `Session.close` keeps a session's key-value pairs, so that another process goes on warm. The
+            files are content, as the store is. None keeps none.
+        knowledge_passages: How many passages about what the user says are put behind it; 0 leaves it to the tools.
+            They are untrusted, so a turn that begins with some is tainted.
 
     Use it as `async with agent:` to load the model once and free it at the end. Without the block the first run
     loads it, and `close` frees it. After `close` the agent loads it again, but stores that it opened stay closed.
@@ -61,7 +76,15 @@ class Agent:
         escalate: Ask | None = None,
         sampling: SamplingParams | None = None,
         shields: Mapping[str, Shield] | None = None,
+        window: Window | None = None,
+        kv_folder: str | Path | None = None,
+        knowledge: KnowledgeStore | str | None = None,
+        knowledge_passages: int = 0,
     ) -> None:
+        if not 0 <= knowledge_passages <= MAX_HITS:
+            raise ConfigurationError(
+                f"knowledge_passages must be in [0, {MAX_HITS}], got {knowledge_passages!r}"
+            )
         if isinstance(model, str) and not model:
             raise ConfigurationError("model must be a name, a path or an Engine, got an empty string")
         self._setup = Setup(
@@ -74,7 +97,12 @@ class Agent:
             escalate=escalate,
             sampling=sampling or SamplingParams(),
             shields=dict(shields or {}),
+            window=window or Window(),
+            knowledge=open_knowledge(knowledge) if knowledge is not None else None,
+            knowledge_passages=knowledge_passages,
         )
+        self.kv_folder = Path(kv_folder) if kv_folder is not None else None
+        self._owns_knowledge = isinstance(knowledge, str)
         self._opened: dict[str, Store] = {}
         self._store = self._open_store(store)
         self._keeps = store is not None
@@ -95,7 +123,8 @@ class Agent:
         """Load the model and the shields, once; later calls return at once.
 
         Raises:
-            ModelLoadError, ConfigurationError, BlockedError: if a part cannot start; nothing stays loaded.
+            ModelLoadError, ConfigurationError, GrammarError, BlockedError: if a part cannot start; nothing stays
+                loaded.
         """
         if self._runtime is not None:
             return self._runtime
@@ -112,6 +141,8 @@ class Agent:
         closing, self._closing = self._closing, AsyncExitStack()
         for store in self._opened.values():
             closing.push_async_callback(store.close)
+        if self._setup.knowledge is not None and self._owns_knowledge:
+            closing.push_async_callback(self._setup.knowledge.close)
         await closing.aclose()
 
     def session(self, session_id: str | None = None, *, store: Store | str | None = None) -> Session:
@@ -126,6 +157,53 @@ class Agent:
             f"session-{uuid4().hex[:12]}" if session_id is None else session_id,
             self._store if store is None else self._open_store(store),
         )
+
+    async def sessions(self, prefix: str = "") -> list[SessionInfo]:
+        """Return what the agent's store holds of the sessions whose id starts with the prefix, sorted by id."""
+        return await self._store.list(prefix)
+
+    async def prune_sessions(self, *, before: datetime, prefix: str = "") -> tuple[str, ...]:
+        """Delete the sessions of the agent's store not updated since `before`; return their ids.
+
+        A session that is running, or whose last turn has not ended, stays.
+
+        Raises:
+            ConfigurationError: if `before` has no time zone.
+        """
+        pruned = await prune(self._store, before=before, prefix=prefix)
+        for session_id in pruned:
+            await forget_kv(self.kv_folder, session_id)
+        return pruned
+
+    async def add_document(self, document: Document, *, tenant: str = "") -> str:
+        """Keep a document in a tenant's long-term memory; return its id.
+
+        Raises:
+            ConfigurationError: if the agent has no knowledge.
+            BlockedError: if the document does not pass stage `memory`; nothing is kept.
+        """
+        runtime = await self.start()
+        desk = runtime.knowledge_of(tenant, judge_with(runtime.pipeline))
+        if desk is None:
+            raise ConfigurationError("the agent has no knowledge; pass Agent(knowledge='sqlite:///agent.db')")
+        return await desk.add(document)
+
+    async def import_session(
+        self, data: Mapping[str, Any], session_id: str | None = None, *, store: Store | str | None = None
+    ) -> Session:
+        """Return a session made of what `Session.export` gave, under its own id or another one.
+
+        Its content is judged at stage `memory`, as when it is loaded, and kept in the store at once.
+
+        Raises:
+            ConfigurationError: if the data is no exported session.
+            SessionBusyError: if the store holds a session of that id.
+            BlockedError: if content does not pass stage `memory`.
+        """
+        imported = session_from_json(data, session_id=session_id)
+        session = self.session(imported.id, store=store)
+        await session.begin_with(imported)
+        return session
 
     async def run(self, text: str, **options: Unpack[RunOptions]) -> RunResult:
         """Run one turn in a new session of its own; without a store, nothing of it is kept."""

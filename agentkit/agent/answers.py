@@ -9,12 +9,24 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from agentkit.cleared import Cleared
-from agentkit.errors import AgentKitError
+from agentkit.errors import AgentKitError, GrammarError
+from agentkit.inference.formats.call_grammar import check_answer_schema
 
 
 def answer_schema(output_type: type[BaseModel] | None) -> Mapping[str, Any] | None:
-    """Return the JSON Schema of the answer, or None for plain text."""
-    return output_type.model_json_schema() if output_type is not None else None
+    """Return the JSON Schema of the answer, or None for plain text.
+
+    Raises:
+        GrammarError: if the type says something that a grammar cannot hold, naming the keyword and its place.
+    """
+    if output_type is None:
+        return None
+    schema = output_type.model_json_schema()
+    try:
+        check_answer_schema(schema)
+    except GrammarError as exc:
+        raise GrammarError(f"output_type {output_type.__name__}: {exc}") from exc
+    return schema
 
 
 def asking_for(text: str, schema: Mapping[str, Any] | None) -> str:

@@ -1,250 +1,270 @@
-"""From the calls that a model asked for to their results: judged, approved, run, judged again."""
+"""From cleared calls to their answers: approved, journaled, run, judged, journaled again. Knows no model."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from time import perf_counter
-from typing import Any
-from uuid import uuid4
+from typing import Protocol
 
 from agentkit import telemetry
-from agentkit.agent.events import ApprovalRequested, EventSink, ToolCallFinished, ToolCallStarted
+from agentkit.agent.approvals import ApprovalDesk
+from agentkit.agent.clearing import CORRECTION, ClearedStep
+from agentkit.agent.events import EventSink, ToolCallFinished, ToolCallStarted
 from agentkit.agent.judge import Judge
+from agentkit.agent.logbook import Logbook
+from agentkit.agent.open_turn import OpenTurn
 from agentkit.agent.result import UsageMeter
 from agentkit.cleared import Cleared
-from agentkit.inference.formats.base import ParsedOutput, ParseIssue
-from agentkit.messages import MODEL, Message, Origin, Provenance, Role, ToolCall
+from agentkit.memory.journal import CallFinished, CallIntended
+from agentkit.memory.transcript import Entry
+from agentkit.messages import Message, Origin, Provenance, Role, ToolCall
 from agentkit.shields.base import Stage
+from agentkit.shields.decision import Decision
 from agentkit.shields.pipeline import WITHHELD_NOTE
-from agentkit.shields.policy import Policy
-from agentkit.tools.approval import ApprovalRequest, Approver, ask, call_digest
-from agentkit.tools.base import Tool
+from agentkit.tools.approval import ApprovalRequest, call_digest
+from agentkit.tools.base import Effect, Tool
+from agentkit.tools.call_context import idempotency_key
 from agentkit.tools.executor import Executor, ToolOutcome
 from agentkit.tools.toolset import Toolset
 
-_REFUSED = "This call was not approved by a person, so it was not made. Go on without it."
 _INTERRUPTED = (
     "The turn ended while this call was being made. It may have taken effect; its result is not known."
 )
-_WITHHELD = "This call was withheld by the safety policy, so it was not made. Go on without it."
+_NOT_MADE = "The turn ended before this call was made."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClearedStep:
-    """The calls of one step as shields let them through.
+class Append(Protocol):
+    """Puts a message that the model did not write at the end of the transcript."""
 
-    `refusals[i]` is what the model reads instead of running `calls[i]`, or None. `issues` are attempts that
-    could not be read, and `attempt` the output that they stand in, None if a shield would change it. `changed`
-    says that something here is no longer what the model wrote.
-    """
-
-    calls: tuple[Cleared[ToolCall], ...]
-    refusals: tuple[str | None, ...]
-    issues: tuple[ParseIssue, ...]
-    attempt: Cleared[str] | None
-    changed: bool
+    def __call__(self, message: Cleared[Message], *, decision_ids: Sequence[str] = ()) -> Entry:
+        """Return the message's entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResults:
-    """The answers to the calls of one step, in their order; `blocked` says that a result ended the run."""
+    """How the calls of a step ended: all answered, or some wait for a person. `blocked` ends the run."""
 
-    messages: tuple[Cleared[Message], ...]
-    blocked: bool
+    waiting: tuple[ApprovalRequest, ...] = ()
+    blocked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What the model reads in answer to a call or to an attempt at one; `key` names it in the journal."""
+
+    key: str
+    message: Cleared[Message]
+    status: str
+    decision: Decision | None = None
+    event: Cleared[ToolCallFinished] | None = None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether it ends the turn."""
+        return self.decision is not None and self.decision.blocked
 
 
 class CallDesk:
-    """Handles the calls of one turn."""
+    """Handles the calls of one turn. Every call gets exactly one answer, in the order of the calls."""
 
     def __init__(
         self,
         *,
         toolset: Toolset,
         executor: Executor,
-        policy: Policy,
-        approver: Approver | None,
+        approvals: ApprovalDesk,
         judge: Judge,
         sink: EventSink,
         meter: UsageMeter,
+        logbook: Logbook,
+        append: Append,
     ) -> None:
         self._toolset = toolset
         self._executor = executor
-        self._policy = policy
-        self._approver = approver
+        self._approvals = approvals
         self._judge = judge
         self._sink = sink
         self._meter = meter
-        self.in_progress: tuple[tuple[Cleared[ToolCall], str | None], ...] = ()
-        """The calls of the current step with their refusals, from before the first runs until results are in."""
+        self._logbook = logbook
+        self._append = append
+        self._refusals: dict[str, str] = {}
+        self._unanswered: list[Cleared[ToolCall]] = []
+        self._running: Sequence[Cleared[ToolCall]] = ()
+        self._begun = False
 
-    async def clear(self, parsed: ParsedOutput, *, raw_text: str) -> ClearedStep | None:
-        """Judge every call, and every piece of code in one, before any of them runs; None if one is blocked."""
-        calls: list[Cleared[ToolCall]] = []
-        refusals: list[str | None] = []
-        changed = False
-        for parsed_call in parsed.calls:
-            call = ToolCall(
-                id=f"call_{uuid4().hex[:12]}", name=parsed_call.name, arguments=parsed_call.arguments
-            )
-            cleared = await self._clear_call(call)
-            if cleared is None:
-                return None
-            calls.append(cleared)
-            untouched = cleared.value is call
-            changed = changed or not untouched
-            refusals.append(None if untouched or cleared.value.arguments else _WITHHELD)
-        attempt = None
-        # What could not be read stays in the context as the model's words: it is judged as a call and as an answer.
-        for stage in (Stage.TOOL_CALL, Stage.MODEL_OUTPUT) if parsed.issues else ():
-            attempt = (await self._judge.judge(stage, raw_text, MODEL)).cleared
-            if attempt is None:
-                return None
-            if attempt.value != raw_text:
-                attempt, changed = None, True
-                break
-        return ClearedStep(
-            calls=tuple(calls),
-            refusals=tuple(refusals),
-            issues=parsed.issues,
-            attempt=attempt,
-            changed=changed,
-        )
+    async def answer(
+        self, step: ClearedStep, corrections: Sequence[str], *, tainted: bool, known: OpenTurn | None = None
+    ) -> StepResults:
+        """Ask for the approvals that are due, run what may run, and append every answer to the transcript.
 
-    async def execute(self, step: ClearedStep, *, tainted: bool) -> StepResults:
-        """Ask for the approvals that are due, run what may run, and judge every result."""
-        refusals = [
-            refusal if refusal is not None else await self._refusal(call, tainted=tainted)
-            for call, refusal in zip(step.calls, step.refusals, strict=True)
-        ]
-        self.in_progress = tuple(zip(step.calls, refusals, strict=True))
-        outcomes = iter(await self._run([call for call, refusal in self.in_progress if refusal is None]))
-        answers = [
-            await self._result(call, next(outcomes) if refusal is None else None, refusal or "")
-            for call, refusal in self.in_progress
-        ]
-        answers += [await self._correction(issue) for issue in step.issues]
-        self.in_progress = ()
-        return StepResults(
-            messages=tuple(message for message, _ in answers), blocked=any(hit for _, hit in answers)
-        )
+        `corrections` are the journal's names for those of the step. What `known` has an answer for is not done
+        again. Nothing of the step runs while one of its calls waits for a person.
+        """
+        finished = known.finished if known else {}
+        calls = [call for call in step.calls if call.value.id not in finished]
+        self._unanswered = list(calls)
+        verdicts = await self._approvals.ask_all(calls, step.withheld, tainted=tainted, known=known)
+        if verdicts.waiting:
+            return StepResults(waiting=verdicts.waiting)
+        self._refusals = verdicts.refusals
+        self._begun = True
+        for group in self._groups(calls):
+            if await self._answer_group(group, unknown=verdicts.unknown):
+                await self.close_step()
+                return StepResults(blocked=True)
+        for key, text in zip(corrections, step.corrections, strict=True):
+            if key not in finished:
+                await self._keep([_Answer(key=key, message=text.map(_correction), status="refused")])
+        self._begun = False
+        return StepResults()
 
-    def interrupted(self) -> list[Cleared[Message]]:
-        """Return the answers to the calls of a step that ended in the middle of running them."""
-        return [call.map(_answer_with(refusal or _INTERRUPTED)) for call, refusal in self.in_progress]
+    def adopt(self, calls: Sequence[Cleared[ToolCall]], known: OpenTurn) -> None:
+        """Take over the calls of a step that another run began, before anything else can go wrong."""
+        self._unanswered = [call for call in calls if call.value.id not in known.finished]
+        self._running = [call for call in self._unanswered if call.value.id in known.intended]
+        self._begun = len(self._unanswered) < len(calls) or bool(self._running)
 
-    async def _clear_call(self, call: ToolCall) -> Cleared[ToolCall] | None:
-        """Judge a call; what comes back is the call itself, a redacted one, one without arguments, or None."""
-        written = call.canonical()
-        decision = await self._judge.judge(Stage.TOOL_CALL, written, MODEL)
-        if decision.cleared is None:
-            return None
-        cleared = decision.cleared.map(lambda text: call if text == written else _reread(call, text))
-        for code, language in self._code_of(cleared.value):
-            decision = await self._judge.judge(Stage.CODE, code, MODEL, language=language)
-            if decision.cleared is None:
-                return None
-            if decision.cleared.value != code:
-                return decision.cleared.map(lambda _: _emptied(call))
-        return cleared
+    @property
+    def interrupted(self) -> bool:
+        """Whether the step has begun and not ended: what it did is not to be forgotten."""
+        return self._begun
 
-    def _code_of(self, call: ToolCall) -> list[tuple[str, str]]:
-        languages = self._toolset.get(call.name).code_arguments
-        return [
-            (call.arguments[argument], language)
-            for argument, language in languages.items()
-            if isinstance(call.arguments.get(argument), str)
-        ]
+    def interrupt(self) -> None:
+        """Answer the calls of a step that ends in the middle: no call stays without an answer."""
+        running = {call.value.id for call in self._running}
+        for call in self._unanswered:
+            refusal = self._refusals.get(call.value.id)
+            maybe_made = call.value.id in running
+            self._append(call.map(partial(_answer_to, refusal=refusal, maybe_made=maybe_made)))
+        self._unanswered = []
 
-    async def _refusal(self, call: Cleared[ToolCall], *, tainted: bool) -> str | None:
-        """Return None if the call may run: no approval is due, or a person gave it."""
-        tool = self._toolset.get(call.value.name)
-        rule = self._policy.approval_for(tool.name, tool.effect.value, tainted=tainted)
-        if "always" not in (rule, tool.approval):
-            return None
-        request = call.map(lambda value: _approval_request(value, tool, tainted=tainted))
-        await self._sink.emit(request.map(lambda value: ApprovalRequested(request=value)))
-        return None if await ask(self._approver, request.value) else _REFUSED
+    def _groups(self, calls: Sequence[Cleared[ToolCall]]) -> Iterator[list[Cleared[ToolCall]]]:
+        """Part the calls into what is answered together, in order; a refused one stands alone."""
+        for refused, some in groupby(calls, key=lambda call: call.value.id in self._refusals):
+            if refused:
+                yield from ([call] for call in some)
+            else:
+                yield from self._executor.groups(list(some))
 
-    async def _run(self, calls: list[Cleared[ToolCall]]) -> tuple[ToolOutcome, ...]:
-        if not calls:
-            return ()
-        started = perf_counter()
-        for call in calls:
+    async def _answer_group(self, group: Sequence[Cleared[ToolCall]], *, unknown: frozenset[str]) -> bool:
+        """Answer calls that are refused, or run side by side; return whether an answer was blocked."""
+        if (refusal := self._refusals.get(group[0].value.id)) is not None:
+            status = "unknown" if group[0].value.id in unknown else "refused"
+            answers = [await self._refused(group[0], refusal, status)]
+        else:
+            outcomes = await self._run(group)
+            answers = [await self._finished(*pair) for pair in zip(group, outcomes, strict=True)]
+        await self._keep(answers)
+        return any(answer.blocked for answer in answers)
+
+    async def _run(self, group: Sequence[Cleared[ToolCall]]) -> Sequence[ToolOutcome]:
+        """Run a group. The intent of a call that is not made again by itself is on the disk before it starts."""
+        intents = [_intent(call.value) for call in group]
+        if all(self._toolset.get(call.value.name).effect is Effect.READ for call in group):
+            for intent in intents:
+                self._logbook.note(intent)
+        else:
+            await self._logbook.write(*intents)
+        self._running = group
+        for call in group:
             await self._sink.emit(call.map(_started))
-        names = ",".join(call.value.name for call in calls)
+        names = ",".join(call.value.name for call in group)
+        started = perf_counter()
         with telemetry.span(telemetry.SPAN_TOOL, **{telemetry.ATTR_TOOL: names}):
-            outcomes = await self._executor.run_all(calls)
+            outcomes = await self._executor.run_group(group)
         self._meter.tool_seconds += perf_counter() - started
         return outcomes
 
-    async def _result(
-        self, call: Cleared[ToolCall], outcome: ToolOutcome | None, refusal: str
-    ) -> tuple[Cleared[Message], bool]:
-        """Judge what the model is to read as the result; the flag says that it was blocked."""
+    async def _finished(self, call: Cleared[ToolCall], outcome: ToolOutcome) -> _Answer:
+        """Judge what the model is to read as the result of a call that was made."""
         tool = self._toolset.get(call.value.name)
-        provenance = Provenance(origin=Origin.TOOL, source=tool.name, trusted=outcome is None or tool.trusted)
-        text = refusal if outcome is None else outcome.content
+        return await self._judged(
+            call, outcome.content, _provenance(tool), outcome.status.value, outcome.seconds
+        )
+
+    async def _refused(self, call: Cleared[ToolCall], text: str, status: str) -> _Answer:
+        """Judge what the model is to read instead of a result, in the SDK's own words."""
+        provenance = Provenance(origin=Origin.TOOL, source=call.value.name, trusted=True)
+        return await self._judged(call, text, provenance, status, 0.0)
+
+    async def _judged(
+        self, call: Cleared[ToolCall], text: str, provenance: Provenance, status: str, seconds: float
+    ) -> _Answer:
         decision = await self._judge.judge(Stage.TOOL_RESULT, text, provenance)
         content = decision.cleared or self._judge.vouch(WITHHELD_NOTE)
-        await self._sink.emit(content.map(lambda value: _finished(call.value, outcome, value)))
-        message = content.map(lambda value: Message.tool(value, call=call.value, trusted=provenance.trusted))
-        return message, decision.blocked
+        return _Answer(
+            key=call.value.id,
+            message=content.map(lambda value: _result(value, call.value, provenance)),
+            status=status,
+            decision=decision,
+            event=content.map(
+                lambda value: ToolCallFinished(
+                    call_id=call.value.id, name=call.value.name, status=status, content=value, seconds=seconds
+                )
+            ),
+        )
 
-    async def _correction(self, issue: ParseIssue) -> tuple[Cleared[Message], bool]:
-        text = f"{issue.message}. {issue.hint}"
-        provenance = Provenance(origin=Origin.TOOL, trusted=True)
-        decision = await self._judge.judge(Stage.TOOL_RESULT, text, provenance)
-        content = decision.cleared or self._judge.vouch(WITHHELD_NOTE)
-        message = content.map(lambda value: Message(role=Role.TOOL, content=value, provenance=provenance))
-        return message, decision.blocked
+    async def _keep(self, answers: Sequence[_Answer]) -> None:
+        """Append the answers, journal them as one, and only then tell: what somebody saw is on the disk."""
+        records = []
+        for answer in answers:
+            ids = (answer.decision.id,) if answer.decision else ()
+            entry = self._append(answer.message, decision_ids=ids)
+            records.append(
+                CallFinished(entry=entry, call_id=answer.key, status=answer.status, blocked=answer.blocked)
+            )
+        answered = {answer.key for answer in answers}
+        self._unanswered = [call for call in self._unanswered if call.value.id not in answered]
+        await self._logbook.write(*records)
+        for answer in answers:
+            if answer.event is not None:
+                await self._sink.emit(answer.event)
+
+    async def close_step(self) -> None:
+        """Answer the calls that a block keeps from being made."""
+        await self._keep(
+            [
+                _Answer(key=call.value.id, message=call.map(unanswered_note), status="refused")
+                for call in self._unanswered
+            ]
+        )
 
 
-def _reread(call: ToolCall, text: str) -> ToolCall:
-    """Read a call that a shield redacted; one that is no longer a call keeps its name alone."""
-    try:
-        arguments: Any = json.loads(text)["arguments"]
-    except (ValueError, KeyError, TypeError):
-        return _emptied(call)
-    return (
-        ToolCall(id=call.id, name=call.name, arguments=arguments)
-        if isinstance(arguments, dict)
-        else _emptied(call)
+def unanswered_note(call: ToolCall, *, maybe_made: bool = False) -> Message:
+    """Return what the model reads about a call that the end of its turn left without a result."""
+    return Message.tool(_INTERRUPTED if maybe_made else _NOT_MADE, call=call, trusted=True)
+
+
+def _intent(call: ToolCall) -> CallIntended:
+    return CallIntended(
+        call_id=call.id, tool=call.name, digest=call_digest(call), idempotency_key=idempotency_key(call)
     )
 
 
-def _emptied(call: ToolCall) -> ToolCall:
-    return ToolCall(id=call.id, name=call.name, arguments={})
+def _provenance(tool: Tool) -> Provenance:
+    return Provenance(origin=tool.origin, source=tool.name, trusted=tool.trusted)
 
 
-def _approval_request(call: ToolCall, tool: Tool, *, tainted: bool) -> ApprovalRequest:
-    reason = "untrusted content is in the context" if tainted else "the policy or the tool asks for approval"
-    return ApprovalRequest(
-        call_id=call.id,
-        tool_name=call.name,
-        arguments=call.arguments,
-        effect=tool.effect,
-        reason=reason,
-        digest=call_digest(call),
+def _result(content: str, call: ToolCall, provenance: Provenance) -> Message:
+    return Message(
+        role=Role.TOOL, content=content, provenance=provenance, call_id=call.id, tool_name=call.name
     )
 
 
-def _answer_with(note: str) -> Callable[[ToolCall], Message]:
-    return lambda call: Message.tool(note, call=call)
+def _correction(content: str) -> Message:
+    return Message(role=Role.TOOL, content=content, provenance=CORRECTION)
+
+
+def _answer_to(call: ToolCall, *, refusal: str | None, maybe_made: bool) -> Message:
+    if refusal is not None:
+        return Message.tool(refusal, call=call, trusted=True)
+    return unanswered_note(call, maybe_made=maybe_made)
 
 
 def _started(call: ToolCall) -> ToolCallStarted:
     # A copy: whoever changes the event must not change the call.
     return ToolCallStarted(call_id=call.id, name=call.name, arguments=deepcopy(dict(call.arguments)))
-
-
-def _finished(call: ToolCall, outcome: ToolOutcome | None, content: str) -> ToolCallFinished:
-    return ToolCallFinished(
-        call_id=call.id,
-        name=call.name,
-        status="refused" if outcome is None else outcome.status.value,
-        content=content,
-        seconds=0.0 if outcome is None else outcome.seconds,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, runtime_checkable
 
 from agentkit.cleared import Cleared, require_cleared
@@ -17,24 +18,20 @@ class SupportsForget(Protocol):
         """Drop the cached key-value pairs of `ids` beyond the first `keep` tokens."""
 
 
+@runtime_checkable
+class SupportsPinning(Protocol):
+    """An engine that can keep what it cached of a sequence while somebody waits."""
+
+    def pinned(self, ids: Sequence[int], *, scope: str = "") -> AbstractAsyncContextManager[int]:
+        """Keep what is cached of `ids` while the block runs."""
+
+
 class GuardedEngine:
     """The agent's engine, with a door: it generates only after a cleared prompt."""
 
     def __init__(self, engine: Engine, *, scope: str) -> None:
         self._engine = engine
         self._scope = scope
-
-    def says_the_same(self, written: Sequence[int], rendered: Sequence[int]) -> bool:
-        """Whether ids that the model wrote are the text that was judged, and no more than one message.
-
-        `rendered` is that text as the format writes it. Inside its message a model has no business with a
-        special token, except the python tag; the one that ends it is not part of `written`.
-        """
-        tokenizer = self._engine.tokenizer
-        marks = {token_id for name, token_id in tokenizer.special_ids.items() if name != "<|python_tag|>"}
-        return marks.isdisjoint(written) and tokenizer.decode(rendered).strip().endswith(
-            tokenizer.decode(written).strip()
-        )
 
     def generate(
         self, prompt: Cleared[tuple[int, ...]], params: SamplingParams, *, grammar: Grammar | None
@@ -50,6 +47,15 @@ class GuardedEngine:
                 ids, params, grammar=grammar, priority=Priority.INTERACTIVE, scope=self._scope
             )
         )
+
+    @asynccontextmanager
+    async def pinned(self, ids: Sequence[int]) -> AsyncIterator[None]:
+        """Keep what the engine cached of `ids` while the block runs, where it caches at all."""
+        if isinstance(self._engine, SupportsPinning):
+            async with self._engine.pinned(ids, scope=self._scope):
+                yield
+        else:
+            yield
 
     async def forget(self, ids: tuple[int, ...], keep: int) -> None:
         """Drop what the engine cached of `ids` beyond `keep` tokens, where it caches at all."""

@@ -32,7 +32,8 @@ class ToolCallStarted:
 class ToolCallFinished:
     """A call ended; `content` is what the model will read, cleared by stage `tool_result`.
 
-    `status` is `ok`, `error`, `timeout`, `invalid_arguments`, or `refused` for a call that was not made.
+    `status` is `ok`, `error`, `timeout`, `invalid_arguments`, `refused` for a call that was not made, or `unknown`
+    for one that an interrupted run may have made.
     """
 
     call_id: str
@@ -57,6 +58,20 @@ class ApprovalRequested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContextTrimmed:
+    """The context was full, so older parts of the conversation left it: turns whole, tool results in part.
+
+    `summarised` says that a summary stands for the turns. The tokens are those of the conversation.
+    """
+
+    dropped_turns: int
+    cut_results: int
+    summarised: bool
+    tokens_before: int
+    tokens_after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished:
     """The last event of every run."""
 
@@ -64,7 +79,7 @@ class RunFinished:
 
 
 ContentEvent = TextDelta | ToolCallStarted | ToolCallFinished | ApprovalRequested
-Event = ContentEvent | ShieldDecision | RunFinished
+Event = ContentEvent | ShieldDecision | ContextTrimmed | RunFinished
 
 
 class EventSink:
@@ -84,6 +99,10 @@ class EventSink:
     async def notify(self, decision: Decision) -> None:
         """Tell a decision; it holds no content."""
         await self._send(ShieldDecision(decision=decision))
+
+    async def trimmed(self, event: ContextTrimmed) -> None:
+        """Tell that the context was trimmed; the event holds no content."""
+        await self._send(event)
 
     async def finish(self, result: RunResult) -> None:
         """Tell the result, which is built of cleared content alone."""

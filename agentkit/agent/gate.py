@@ -37,6 +37,8 @@ class OutputGate:
         self._emitted = ""
         self._cleared: Cleared[str] | None = None
         self.state = GateState.OPEN
+        self.decision_id = ""
+        """The decision that let the text through as it is; "" while nothing was judged."""
 
     @property
     def changed(self) -> bool:
@@ -69,6 +71,7 @@ class OutputGate:
         self._unjudged_tokens = 0
         decision = await self._judge(self._text)
         self._cleared = decision.cleared
+        self.decision_id = decision.id
         if decision.cleared is None:
             self.state = GateState.BLOCKED
             return

@@ -1,15 +1,18 @@
-"""Asks the pipeline, and keeps what it decided: for the result, the events, the spans and the metrics."""
+"""Asks the pipeline, and keeps what it decided: for the result, the journal, the events, the spans and the metrics."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 
 from agentkit import telemetry
 from agentkit.agent.events import EventSink
+from agentkit.agent.logbook import Logbook
 from agentkit.agent.metering import counting_shield_tokens
 from agentkit.agent.result import UsageMeter
 from agentkit.cleared import Cleared
+from agentkit.memory.journal import DecisionMade
 from agentkit.memory.transcript import Transcript
 from agentkit.messages import Provenance
 from agentkit.shields.base import ShieldInput, Stage
@@ -18,21 +21,29 @@ from agentkit.shields.pipeline import Pipeline
 
 
 class Judge:
-    """The pipeline as one turn sees it."""
+    """The pipeline as one turn sees it. `earlier` are the turn's decisions from before it was resumed."""
 
     def __init__(
-        self, pipeline: Pipeline, transcript: Transcript, sink: EventSink, meter: UsageMeter
+        self,
+        pipeline: Pipeline,
+        transcript: Transcript,
+        sink: EventSink,
+        meter: UsageMeter,
+        logbook: Logbook,
+        *,
+        earlier: Sequence[Decision] = (),
     ) -> None:
         self._pipeline = pipeline
         self._transcript = transcript
         self._sink = sink
         self._meter = meter
-        self.decisions: list[Decision] = []
+        self._logbook = logbook
+        self.decisions = list(earlier)
 
     async def judge(
         self, stage: Stage, text: str, provenance: Provenance, *, language: str | None = None
     ) -> Decision:
-        """Judge one piece of content, with the conversation so far beside it."""
+        """Judge one piece of content, with the conversation so far beside it; the decision has an id."""
         content = ShieldInput(
             text=text,
             stage=stage,
@@ -52,14 +63,30 @@ class Judge:
         telemetry.count_decision(stage.value, decision.action.value)
         self._meter.shield_seconds += perf_counter() - started
         self._meter.shield_tokens += count.tokens
-        await self.record(decision)
-        return decision
+        return await self.record(decision)
 
-    async def record(self, decision: Decision) -> None:
-        """Keep a decision for the result, and tell it: what it decided, not the content that it cleared."""
-        record = replace(decision, cleared=None)
+    async def readmit(self, decision: Decision) -> None:
+        """Keep what shields decided about a stored message; of one that simply passed the journal keeps nothing.
+
+        A long session has a thousand of these at every load: the audit log counts them.
+        """
+        if decision.deciding is not None:
+            await self.record(decision)
+        else:
+            self.decisions.append(decision)
+            await self._sink.notify(decision)
+
+    async def record(self, decision: Decision) -> Decision:
+        """Give a decision its id, keep it for the result and the journal, and tell it; return it with the id.
+
+        What is kept and told is what it decided, not the content that it cleared.
+        """
+        named = replace(decision, id=self._logbook.decision_id())
+        record = replace(named, cleared=None)
         self.decisions.append(record)
+        self._logbook.note(DecisionMade(decision={"id": record.id, **record.to_json()}))
         await self._sink.notify(record)
+        return named
 
     def vouch(self, text: str) -> Cleared[str]:
         """Clear a text of the SDK's own."""

@@ -13,13 +13,15 @@ class Limits:
 
     `steps` counts generations; `tokens` counts prefilled and generated tokens (cached ones are free; a step that
     begins is prefilled whole);
-    `seconds` is wall-clock time; `tool_calls` counts calls asked for, refused ones included.
+    `seconds` is wall-clock time; `tool_calls` counts calls asked for, refused ones included; `calls_per_step` is
+    how many of them the model may ask for at once, which small models do without need.
     """
 
     steps: int = 8
     tokens: int | None = 20_000
     seconds: float | None = 300.0
     tool_calls: int = 16
+    calls_per_step: int = 1
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -30,6 +32,8 @@ class Limits:
             raise ConfigurationError(f"limits.seconds must be above 0 or None, got {self.seconds!r}")
         if self.tool_calls < 0:
             raise ConfigurationError(f"limits.tool_calls must be at least 0, got {self.tool_calls!r}")
+        if self.calls_per_step < 1:
+            raise ConfigurationError(f"limits.calls_per_step must be at least 1, got {self.calls_per_step!r}")
 
 
 @dataclass(slots=True)

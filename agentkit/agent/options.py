@@ -18,12 +18,14 @@ class RunOptions(TypedDict, total=False):
 
     `limits` replace the agent's. With `output_type` the answer is held to its schema while it is sampled, and
     `result.output` is an instance of it. `tool_choice` lets the model decide (`auto`), makes its first step a
-    call (`required`) or allows none (`none`).
+    call (`required`) or allows none (`none`). What a user says with `pinned` stays in the context when older
+    turns have to leave it.
     """
 
     limits: Limits | None
     output_type: type[BaseModel] | None
     tool_choice: _Choice
+    pinned: bool
 
 
 def check_options(options: RunOptions) -> RunOptions:

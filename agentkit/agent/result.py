@@ -7,9 +7,10 @@ from enum import StrEnum
 from typing import Any
 
 from agentkit.errors import BlockedError
-from agentkit.inference.base import Usage
+from agentkit.inference.base import MissReason, Usage
 from agentkit.messages import Message
 from agentkit.shields.decision import Decision
+from agentkit.tools.approval import ApprovalRequest
 
 
 class RunStatus(StrEnum):
@@ -17,6 +18,7 @@ class RunStatus(StrEnum):
 
     COMPLETED = "completed"
     BLOCKED = "blocked"
+    AWAITING_APPROVAL = "awaiting_approval"
     LIMIT_REACHED = "limit_reached"
     CANCELLED = "cancelled"
 
@@ -26,6 +28,8 @@ class RunUsage:
     """What a run cost: tokens are counts over all steps, times are seconds.
 
     `input_tokens = cached_tokens + prefilled_tokens`. `shield_tokens` were prefilled by shields that use a model.
+    Where a step had to prefill more than was new to the cache, `miss_at` is the index of its first such token
+    and `miss_reason` says why; of several steps, the first.
     """
 
     input_tokens: int = 0
@@ -39,6 +43,8 @@ class RunUsage:
     shield_seconds: float = 0.0
     tool_seconds: float = 0.0
     total_seconds: float = 0.0
+    miss_at: int | None = None
+    miss_reason: MissReason | None = None
 
     @property
     def cached_share(self) -> float:
@@ -69,6 +75,8 @@ class UsageMeter:
             shield_seconds=self.shield_seconds,
             tool_seconds=self.tool_seconds,
             total_seconds=seconds,
+            miss_at=self.engine.miss_at,
+            miss_reason=self.engine.miss_reason,
         )
 
 
@@ -79,6 +87,7 @@ class RunResult:
     `output` is the answer's text, or an instance of the run's `output_type`; None unless the run completed.
     `messages` are the messages that this run added to the session. `limit` names the limit that was met.
     `truncated` says that the answer ended at `max_tokens` rather than where the model would have ended it.
+    `approvals` are the calls that a run with status `awaiting_approval` waits for.
     """
 
     status: RunStatus
@@ -88,6 +97,7 @@ class RunResult:
     usage: RunUsage
     limit: str | None = None
     truncated: bool = False
+    approvals: tuple[ApprovalRequest, ...] = ()
 
     @property
     def blocked_by(self) -> Decision | None:

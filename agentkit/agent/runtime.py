@@ -9,19 +9,22 @@ from importlib import import_module
 
 import anyio.to_thread
 
+from agentkit.agent.knowledge import JudgeText, KnowledgeDesk, judge_with
 from agentkit.agent.limits import Limits
 from agentkit.agent.metering import MeteredEngine
 from agentkit.cleared import Cleared
 from agentkit.errors import BlockedError
 from agentkit.inference.base import Engine, SamplingParams
+from agentkit.inference.formats.call_grammar import check_tools
 from agentkit.json_schema import structure, words
+from agentkit.memory.knowledge import KnowledgeStore
+from agentkit.memory.window import Window
 from agentkit.messages import DEVELOPER, ToolSpec
 from agentkit.shields.base import Shield, ShieldInput, Stage
 from agentkit.shields.decision import Ask
 from agentkit.shields.pipeline import WITHHELD_NOTE, Pipeline
 from agentkit.shields.policy import Policy
 from agentkit.tools.approval import Approver
-from agentkit.tools.executor import Executor
 from agentkit.tools.toolset import Toolset
 
 
@@ -38,6 +41,9 @@ class Setup:
     escalate: Ask | None
     sampling: SamplingParams
     shields: Mapping[str, Shield]
+    window: Window
+    knowledge: KnowledgeStore | None
+    knowledge_passages: int
 
     @property
     def model_name(self) -> str:
@@ -53,8 +59,18 @@ class Runtime:
     engine: Engine
     pipeline: Pipeline
     tools: Cleared[tuple[ToolSpec, ...]]
-    executor: Executor
     instructions: Cleared[str]
+
+    def knowledge_of(self, tenant: str, judge: JudgeText) -> KnowledgeDesk | None:
+        """Return the desk of a tenant's long-term memory; None where the agent has none."""
+        knowledge = self.setup.knowledge
+        return KnowledgeDesk(knowledge, tenant=tenant, judge=judge) if knowledge is not None else None
+
+    def toolset_of(self, knowledge: KnowledgeDesk | None) -> Toolset:
+        """Return the tools of a session: the agent's own, and those of its tenant's long-term memory."""
+        if knowledge is None:
+            return self.setup.toolset
+        return Toolset([*self.setup.toolset, *knowledge.tools()])
 
 
 class EngineRoom:
@@ -86,8 +102,10 @@ async def start_runtime(setup: Setup, closing: AsyncExitStack) -> Runtime:
 
     Raises:
         ModelLoadError, ConfigurationError: if a part cannot start.
+        GrammarError: if a tool's schema says something that a grammar cannot hold.
         BlockedError: if a tool's description does not pass stage `tool_description`.
     """
+    check_tools(setup.toolset.specs)
     room = EngineRoom(closing)
     pipeline = Pipeline(setup.policy, engines=room.shield_engine, ask=setup.escalate, overrides=setup.shields)
     await pipeline.start()
@@ -95,11 +113,18 @@ async def start_runtime(setup: Setup, closing: AsyncExitStack) -> Runtime:
     return Runtime(
         setup=setup,
         pipeline=pipeline,
-        tools=Cleared.all([await _cleared_spec(pipeline, spec) for spec in setup.toolset.specs]),
+        tools=Cleared.all([await _cleared_spec(pipeline, spec) for spec in _specs(setup, pipeline)]),
         engine=await room.engine(setup.model),
-        executor=Executor(setup.toolset),
         instructions=pipeline.vouch(setup.instructions),
     )
+
+
+def _specs(setup: Setup, pipeline: Pipeline) -> tuple[ToolSpec, ...]:
+    """Return what the model is told about the tools; it is the same for every tenant."""
+    if setup.knowledge is None:
+        return setup.toolset.specs
+    desk = KnowledgeDesk(setup.knowledge, tenant="", judge=judge_with(pipeline))
+    return Toolset([*setup.toolset, *desk.tools()]).specs
 
 
 async def _cleared_spec(pipeline: Pipeline, spec: ToolSpec) -> Cleared[ToolSpec]:

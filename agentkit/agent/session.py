@@ -2,89 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from time import perf_counter
-from typing import TYPE_CHECKING, Final, Self, Unpack
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import anyio
 
 from agentkit import telemetry
-from agentkit.agent.answers import answer_schema, read_answer
-from agentkit.agent.calls import CallDesk
-from agentkit.agent.doors import GuardedEngine
-from agentkit.agent.events import Event, EventSink, RunFinished
+from agentkit.agent.events import Event
 from agentkit.agent.history import SessionHistory
-from agentkit.agent.judge import Judge
-from agentkit.agent.limits import Budget
-from agentkit.agent.loop import Ending, Turn
+from agentkit.agent.knowledge import judge_with
+from agentkit.agent.open_turn import OpenTurn
 from agentkit.agent.options import RunOptions, check_options
-from agentkit.agent.result import RunResult, RunStatus, UsageMeter
-from agentkit.errors import AgentKitError, SessionBusyError, StoreError
-from agentkit.inference.formats.base import ToolChoice
+from agentkit.agent.pending import abandon, waiting_calls, waiting_requests
+from agentkit.agent.result import RunResult
+from agentkit.agent.run import Run, Send, TurnControl, streaming
+from agentkit.agent.saved_kv import SavedKV, forget_kv
+from agentkit.agent.turns import resume_turn, run_turn
+from agentkit.errors import ConfigurationError, SessionBusyError, StoreError, UnfinishedTurnError
+from agentkit.memory.audit import AuditEvent
+from agentkit.memory.export import session_to_json
+from agentkit.memory.journal import ApprovalGiven
+from agentkit.memory.rules import check_same_tenant
 from agentkit.messages import Message
+from agentkit.tools.approval import ApprovalRequest
 
 if TYPE_CHECKING:
     from agentkit.agent.agent import Agent
     from agentkit.agent.runtime import Runtime
-    from agentkit.memory.store import Store
-
-Send = Callable[[Event], Awaitable[None]]
-
-_COMMIT_SECONDS: Final = 30.0
-"""How long a turn that broke or was cancelled may take to keep what it settled."""
-
-
-class Run:
-    """A turn in progress: iterate over its events; `result` is there once the last one came."""
-
-    def __init__(self, events: AsyncIterator[Event], cancel: Callable[[], None]) -> None:
-        self._events = events
-        self._cancel = cancel
-        self._result: RunResult | None = None
-        self._error: Exception | None = None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        try:
-            event = await self._events.__anext__()
-        except StopAsyncIteration:
-            self._raise_failure()
-            raise
-        if isinstance(event, RunFinished):
-            self._result = event.result
-        return event
-
-    @property
-    def result(self) -> RunResult:
-        """The outcome.
-
-        Raises:
-            AgentKitError: while the run goes on.
-        """
-        if self._result is None:
-            raise AgentKitError("the run has not finished; iterate over its events to the end first")
-        return self._result
-
-    def _fail(self, error: Exception) -> None:
-        """Say that the run broke: whoever iterates gets the error at the end of the events."""
-        self._error = error
-
-    def _raise_failure(self) -> None:
-        """Raise what the run broke with, unless it was raised already."""
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-
-    def cancel(self) -> None:
-        """Stop the run at its next step; it then finishes with status `cancelled`."""
-        self._cancel()
+    from agentkit.memory.store import Store, StoredSession
 
 
 class Session:
-    """A conversation with one agent, made by `Agent.session`. Runs one turn at a time."""
+    """A conversation with one agent, made by `Agent.session`. Runs one turn at a time.
+
+    What it does is on the disk before the next thing depends on it. A turn that a crash interrupts, or that waits
+    for an approval, stays open: `resume` goes on with it, `abandon` ends it.
+    """
 
     def __init__(self, agent: Agent, session_id: str, store: Store) -> None:
         self._agent = agent
@@ -99,6 +54,11 @@ class Session:
         """The conversation so far, as the model knows it; empty until the first run or `load`."""
         return self._history.transcript.messages if self._history is not None else ()
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the session was loaded in the middle of a turn."""
+        return self._history is not None and self._history.open_turn is not None
+
     async def load(self) -> Self:
         """Read what the store holds of this session now: before the first run, or again after another's.
 
@@ -112,166 +72,243 @@ class Session:
         return self
 
     async def run(self, text: str, **options: Unpack[RunOptions]) -> RunResult:
-        """Run one turn and return its result; see `RunOptions`."""
-        return await self._run(text, options, send=_ignore)
+        """Run one turn and return its result; see `RunOptions`.
 
-    @asynccontextmanager
-    async def stream(self, text: str, **options: Unpack[RunOptions]) -> AsyncIterator[Run]:
+        Raises:
+            UnfinishedTurnError: if the last turn has not ended; `resume` or `abandon` it first.
+            SessionBusyError: if a turn of the session is running, here or elsewhere.
+        """
+        return await self._run(text, options, _ignore, TurnControl())
+
+    def stream(self, text: str, **options: Unpack[RunOptions]) -> AbstractAsyncContextManager[Run]:
         """Run one turn and give its events as they happen. Leaving the block early cancels the turn."""
-        send, receive = anyio.create_memory_object_stream[Event](64)
-        turn_scope = anyio.CancelScope()
-        run = Run(receive, turn_scope.cancel)
+        return streaming(lambda send, control: self._run(text, options, send, control))
 
-        async def produce() -> None:
-            async with send:
-                try:
-                    await self._run(text, options, send=send.send, turn_scope=turn_scope)
-                except Exception as error:  # noqa: BLE001  # raised again where the events are read
-                    run._fail(error)
+    async def resume(self, **options: Unpack[RunOptions]) -> RunResult:
+        """Go on with a turn that was interrupted, or that waited for an approval, where its journal ends.
 
-        failure: BaseException | None = None
-        async with receive:
-            try:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(produce)
-                    yield run
-                    tasks.cancel_scope.cancel()
-            except BaseExceptionGroup as group:
-                failure = _sole(group)
-        if failure is not None:
-            raise failure
-        run._raise_failure()
+        A call that has its result is not made again. One whose outcome is unknown is made again only if it reads
+        or is idempotent; about any other a person is asked.
 
-    async def fork(self, session_id: str) -> Session:
-        """Return a new session that begins with this one's conversation.
+        Raises:
+            StoreError: if there is no such turn.
+        """
+        return await self._resume(options, _ignore, TurnControl())
+
+    def stream_resume(self, **options: Unpack[RunOptions]) -> AbstractAsyncContextManager[Run]:
+        """Go on as `resume` does, and give the events from there on as they happen."""
+        return streaming(lambda send, control: self._resume(options, send, control))
+
+    async def abandon(self) -> None:
+        """End an unfinished turn where its last finished step left it; calls that may have been made are kept.
+
+        Raises:
+            StoreError: if there is no such turn.
+        """
+        async with self._held() as (runtime, history):
+            turn = _open_turn(self.id, history)
+            await history.commit(abandon(runtime, history, turn))
+
+    async def approvals(self) -> tuple[ApprovalRequest, ...]:
+        """Return the calls of an unfinished turn that wait for a person."""
+        async with self._held() as (runtime, history):
+            knowledge = runtime.knowledge_of(history.scope, judge_with(runtime.pipeline))
+            return waiting_requests(history, runtime.toolset_of(knowledge))
+
+    async def approve(self, call_id: str) -> None:
+        """Let a call run that waits for a person; `resume` then makes it. Needs no model.
+
+        Raises:
+            ConfigurationError: if no such call waits.
+        """
+        await self._answer(call_id, approved=True)
+
+    async def deny(self, call_id: str) -> None:
+        """Refuse a call that waits for a person; `resume` then tells the model. Needs no model.
+
+        Raises:
+            ConfigurationError: if no such call waits.
+        """
+        await self._answer(call_id, approved=False)
+
+    async def fork(self, session_id: str, *, turn: int | None = None) -> Session:
+        """Return a new session that begins with this one's conversation, up to the end of `turn`; None is all.
+
+        It shares what it has in common: nothing is copied in the store, nor in the engine's cache.
 
         Raises:
             SessionBusyError: while a turn is running.
             StoreError: if the store holds a session of that id.
+            ConfigurationError: if the id is another tenant's, or there is no such turn.
         """
-        if self._running:
-            raise SessionBusyError(f"session {self.id} is running a turn; wait for it, then fork")
-        history = await self._open()
-        await history.commit()
-        if history.stored:
-            await self._store.fork(self.id, session_id)
-        elif await self._store.load(session_id) is not None:
-            raise StoreError(f"session {session_id!r} exists already; fork to another id, or delete it first")
+        check_same_tenant(self.id, session_id)
+        async with self._held() as (_, history):
+            if history.open_turn is None:
+                await history.commit()
+            kept = None
+            if turn is not None:
+                history.check_turn(turn)
+                kept = history.num_stored(until=turn)
+            if history.version:
+                await self._store.fork(self.id, session_id, num_entries=kept)
+            elif await self._store.version(session_id):
+                raise StoreError(
+                    f"session {session_id!r} exists already; fork to another id, or delete it first"
+                )
         return await Session(self._agent, session_id, self._store).load()
+
+    async def rollback(self, turn: int) -> None:
+        """Forget every turn after `turn`, an unfinished one included; 0 forgets all turns.
+
+        Raises:
+            ConfigurationError: if there is no such turn in the context.
+        """
+        async with self._held() as (_, history):
+            history.check_turn(turn)
+            history.forget_after(turn)
+            await forget_kv(self._agent.kv_folder, self.id)
+            await history.commit(AuditEvent(kind="session_rolled_back", details={"turn": turn}))
+
+    async def export(self) -> dict[str, Any]:
+        """Return the session as plain JSON values, versioned; `Agent.import_session` reads it.
+
+        Raises:
+            StoreError: if the store does not hold the session.
+        """
+        stored = await self._store.load(self.id)
+        if stored is None:
+            raise StoreError(f"there is no session {self.id!r} to export")
+        return session_to_json(stored)
+
+    async def begin_with(self, imported: StoredSession) -> None:
+        """Keep what was exported elsewhere as this session, which must not exist; see `Agent.import_session`."""
+        async with self._store.hold(self.id):
+            runtime = await self._agent.start()
+            history = await SessionHistory.of_import(runtime, self._store, imported)
+            await history.commit(AuditEvent(kind="session_imported"))
+            self._history = history
+
+    async def close(self) -> None:
+        """Save what the engine cached of the session, where the agent has a folder for it, and forget the rest.
+
+        The session goes on with its next run, then read from the store again.
+        """
+        async with self._held() as (runtime, history):
+            await self._saved_kv(runtime).save(self.id, history.transcript.ids)
+            self._history = None
+
+    async def __aenter__(self) -> Self:
+        return await self.load()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self.close()
+
+    async def delete(self) -> bool:
+        """Forget the session; return whether there was one. Its tenant's audit log stays valid.
+
+        Raises:
+            SessionBusyError: while somebody runs it.
+        """
+        async with self._store.hold(self.id):
+            self._history = None
+            await forget_kv(self._agent.kv_folder, self.id)
+            return await self._store.delete(self.id)
+
+    async def _answer(self, call_id: str, *, approved: bool) -> None:
+        async with self._store.hold(self.id):
+            stored = await self._store.load(self.id)
+            waiting = waiting_calls(stored)
+            if stored is None or call_id not in waiting:
+                known = f"there is {', '.join(waiting)}" if waiting else "none waits"
+                raise ConfigurationError(
+                    f"session {self.id!r} has no call {call_id!r} that waits for a person; {known}"
+                )
+            given = ApprovalGiven(call_id=call_id, digest=waiting[call_id].digest, approved=approved)
+            await self._store.append(
+                self.id, expected_version=stored.version, header=stored.header, records=[given]
+            )
+
+    async def _run(self, text: str, options: RunOptions, send: Send, control: TurnControl) -> RunResult:
+        check_options(options)
+        async with self._held() as (runtime, history):
+            if history.open_turn is not None:
+                raise _unfinished(self.id, history.open_turn)
+            await history.commit()  # a conversation that was rendered again
+            return await self._traced(
+                runtime, run_turn(runtime, history, text, options, send=send, control=control)
+            )
+
+    async def _resume(self, options: RunOptions, send: Send, control: TurnControl) -> RunResult:
+        check_options(options)
+        async with self._held() as (runtime, history):
+            _open_turn(self.id, history)
+            return await self._traced(
+                runtime, resume_turn(runtime, history, options, send=send, control=control)
+            )
+
+    async def _traced(self, runtime: Runtime, turn: Awaitable[RunResult]) -> RunResult:
+        attributes = {telemetry.ATTR_SESSION: self.id, telemetry.ATTR_MODEL: runtime.setup.model_name}
+        with telemetry.span(telemetry.SPAN_RUN, **attributes) as span:
+            result = await turn
+            span.set_attributes(
+                {
+                    telemetry.ATTR_STATUS: result.status.value,
+                    telemetry.ATTR_INPUT_TOKENS: result.usage.input_tokens,
+                    telemetry.ATTR_CACHED_TOKENS: result.usage.cached_tokens,
+                    telemetry.ATTR_OUTPUT_TOKENS: result.usage.output_tokens,
+                }
+            )
+            return result
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[tuple[Runtime, SessionHistory]]:
+        """Keep the session from everybody else in the block, which gets its history as the store has it now."""
+        if self._running:
+            raise SessionBusyError(f"session {self.id} is running a turn; wait for it or use a fork")
+        self._running = True
+        try:
+            runtime = await self._agent.start()
+            async with self._store.hold(self.id):
+                yield runtime, await self._current()
+        finally:
+            self._running = False
+
+    async def _current(self) -> SessionHistory:
+        history = await self._open()
+        if await history.is_current():
+            return history
+        self._history = None
+        return await self._open()
 
     async def _open(self) -> SessionHistory:
         runtime = await self._agent.start()
         async with self._opening:
             if self._history is None or self._history.in_doubt:
                 self._history = await SessionHistory.open(runtime, self._store, self.id)
+                await self._saved_kv(runtime).load(self.id, self._history.transcript.ids)
             return self._history
 
-    async def _run(
-        self, text: str, options: RunOptions, *, send: Send, turn_scope: anyio.CancelScope | None = None
-    ) -> RunResult:
-        if self._running:
-            raise SessionBusyError(f"session {self.id} is running a turn; wait for it or use a fork")
-        self._running = True
-        try:
-            check_options(options)
-            history = await self._open()
-            runtime = await self._agent.start()
-            attributes = {telemetry.ATTR_SESSION: self.id, telemetry.ATTR_MODEL: runtime.setup.model_name}
-            with telemetry.span(telemetry.SPAN_RUN, **attributes) as span:
-                result = await _run_turn(runtime, history, text, options, EventSink(send), turn_scope)
-                span.set_attributes(
-                    {
-                        telemetry.ATTR_STATUS: result.status.value,
-                        telemetry.ATTR_INPUT_TOKENS: result.usage.input_tokens,
-                        telemetry.ATTR_CACHED_TOKENS: result.usage.cached_tokens,
-                        telemetry.ATTR_OUTPUT_TOKENS: result.usage.output_tokens,
-                    }
-                )
-            return result
-        finally:
-            self._running = False
+    def _saved_kv(self, runtime: Runtime) -> SavedKV:
+        return SavedKV(self._agent.kv_folder, runtime.engine)
 
 
-async def _run_turn(
-    runtime: Runtime,
-    history: SessionHistory,
-    text: str,
-    options: RunOptions,
-    sink: EventSink,
-    turn_scope: anyio.CancelScope | None,
-) -> RunResult:
-    started = perf_counter()
-    limits = options.get("limits") or runtime.setup.limits
-    output_type = options.get("output_type")
-    meter = UsageMeter()
-    transcript = history.transcript
-    before = len(transcript.messages)
-    judge = Judge(runtime.pipeline, transcript, sink, meter)
-    for decision in history.take_decisions():
-        await judge.record(decision)
-    turn = Turn(
-        engine=GuardedEngine(runtime.engine, scope=history.scope),
-        format=history.format,
-        transcript=transcript,
-        tools=runtime.tools,
-        desk=CallDesk(
-            toolset=runtime.setup.toolset,
-            executor=runtime.executor,
-            policy=runtime.setup.policy,
-            approver=runtime.setup.approver,
-            judge=judge,
-            sink=sink,
-            meter=meter,
-        ),
-        judge=judge,
-        sink=sink,
-        budget=Budget(limits),
-        meter=meter,
-        sampling=runtime.setup.sampling,
-        segment_tokens=runtime.setup.policy.streaming.segment_tokens,
-        answer_schema=answer_schema(output_type),
-        tool_choice=ToolChoice(options.get("tool_choice", "auto")),
+def _open_turn(session_id: str, history: SessionHistory) -> OpenTurn:
+    if history.open_turn is None:
+        raise StoreError(f"session {session_id!r} has no unfinished turn")
+    return history.open_turn
+
+
+def _unfinished(session_id: str, turn: OpenTurn) -> UnfinishedTurnError:
+    waiting = ", ".join(asked.call_id for asked in turn.waiting)
+    step = len(turn.steps) + turn.last_step_is_whole
+    why = f"waits for an approval of {waiting}" if waiting else f"was interrupted in step {step}"
+    return UnfinishedTurnError(
+        f"the last turn of session {session_id!r} {why}; resume() goes on with it, abandon() ends it"
     )
-    try:
-        ending = await _within(limits.seconds, turn, text, turn_scope)
-        output = read_answer(ending.answer, output_type)
-    except BaseException:
-        # An error or a cancellation in the middle: what was settled is kept, the rest never was.
-        transcript.rewind(turn.settled)
-        with anyio.move_on_after(_COMMIT_SECONDS, shield=True), suppress(StoreError):
-            await history.commit()  # if it fails, the next turn's commit writes it
-        raise
-    if ending.status is not RunStatus.COMPLETED:
-        transcript.rewind(turn.settled)
-    await history.commit()
-    result = RunResult(
-        status=ending.status,
-        output=output,
-        messages=transcript.messages[before:],
-        decisions=tuple(judge.decisions),
-        usage=meter.total(seconds=perf_counter() - started),
-        limit=ending.limit,
-        truncated=ending.truncated,
-    )
-    await sink.finish(result)
-    return result
-
-
-async def _within(
-    seconds: float | None, turn: Turn, text: str, turn_scope: anyio.CancelScope | None
-) -> Ending:
-    """Run the turn to its end, the limit of seconds, or its own cancellation."""
-    with turn_scope or anyio.CancelScope():
-        with anyio.move_on_after(seconds):
-            return await turn.run(text)
-        return Ending(status=RunStatus.LIMIT_REACHED, limit="seconds")
-    return Ending(status=RunStatus.CANCELLED)
 
 
 async def _ignore(event: Event) -> None:
     """Take an event that nobody listens to."""
-
-
-def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error of the caller's block, which the task group around it wrapped."""
-    return group.exceptions[0] if len(group.exceptions) == 1 else group

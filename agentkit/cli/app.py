@@ -7,6 +7,22 @@ from typing import Annotated
 
 import typer
 
+from agentkit.cli.options import (
+    DEFAULT_STORE,
+    EMBEDDED_MODEL,
+    Imports,
+    Instructions,
+    Json,
+    JsonLines,
+    MaxTokens,
+    Model,
+    NamedSession,
+    PolicyFile,
+    StoreUrl,
+    Tools,
+)
+from agentkit.cli.sessions import sessions_app
+
 app = typer.Typer(
     name="agentkit",
     add_completion=False,
@@ -16,33 +32,10 @@ app = typer.Typer(
 )
 policy_app = typer.Typer(help="Check, explain and test policy files.", rich_markup_mode=None)
 app.add_typer(policy_app, name="policy")
+app.add_typer(sessions_app, name="sessions")
 
-EMBEDDED_MODEL = "smollm2-135m-instruct"
 STAGES = "user_input, tool_description, tool_call, code, tool_result, memory, model_output"
 
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model", "-m", metavar="MODEL", help="A catalogue name, a folder, a .gguf file or a hub id."
-    ),
-]
-PolicyFile = Annotated[
-    Path | None,
-    typer.Option("--policy", "-p", metavar="FILE", help="A policy file; without one the default policy."),
-]
-Imports = Annotated[
-    list[str] | None,
-    typer.Option("--import", metavar="MODULE", help="Import a module that registers shields. Repeatable."),
-]
-Tools = Annotated[
-    list[str] | None,
-    typer.Option("--tool", "-t", metavar="MODULE:OBJECT", help="Offer a tool. Repeatable."),
-]
-Instructions = Annotated[
-    str, typer.Option("--instructions", "-i", metavar="TEXT", help="What the model is told first.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 Dialect = Annotated[
     str | None,
     typer.Option("--dialect", "-d", metavar="NAME", help="hf-3.1 or template; by default what fits."),
@@ -88,33 +81,25 @@ def demo() -> int:
 def chat(
     model: Model = EMBEDDED_MODEL,
     policy: PolicyFile = None,
-    session: Annotated[
-        str | None, typer.Option("--session", "-s", metavar="ID", help="Keep, and go on with, this session.")
-    ] = None,
-    store: Annotated[
-        str, typer.Option("--store", metavar="URL", help="Where a named session is kept.")
-    ] = "sqlite:///agentkit.db",
+    session: NamedSession = None,
+    store: StoreUrl = DEFAULT_STORE,
     tool: Tools = None,
-    instructions: Instructions = "",
+    instructions: Instructions = None,
     imports: Imports = None,
 ) -> int:
-    """Chat in the terminal: streaming, tool calls, verdicts, cache hits.
+    """Chat in the terminal, with verdicts and cache hits.
 
     Without --session nothing is kept. Ctrl-C stops an answer, Ctrl-D ends the chat.
 
     Example: agentkit chat -s alice/42
     """
+    from agentkit.cli.agent_options import AgentOptions
     from agentkit.cli.chat import run_chat
 
-    return run_chat(
-        model=model,
-        policy=policy,
-        session_id=session,
-        store=store,
-        tools=tool or [],
-        instructions=instructions,
-        imports=imports or [],
+    options = AgentOptions(
+        model=model, policy=policy, tools=tool or [], instructions=instructions, imports=imports or []
     )
+    return run_chat(options, session_id=session, store=store)
 
 
 @app.command()
@@ -125,29 +110,31 @@ def run(
     model: Model = EMBEDDED_MODEL,
     policy: PolicyFile = None,
     tool: Tools = None,
-    instructions: Instructions = "",
-    max_tokens: Annotated[
-        int, typer.Option("--max-tokens", metavar="N", min=1, help="The most tokens of one generation.")
-    ] = 512,
+    instructions: Instructions = None,
+    max_tokens: MaxTokens = 512,
+    session: NamedSession = None,
+    store: StoreUrl = DEFAULT_STORE,
     imports: Imports = None,
     json: Json = False,
 ) -> int:
-    """Run one turn. Exits 1 if it was blocked or met a limit.
+    """Run one turn. Exits 1 unless it completed.
+
+    A call that needs approval is refused; with --session the turn waits for it.
 
     Example: agentkit run "Is Paris warm?" -t examples.weather:get_current_temperature
     """
+    from agentkit.cli.agent_options import AgentOptions
     from agentkit.cli.run import run_once
 
-    return run_once(
-        prompt,
+    options = AgentOptions(
         model=model,
         policy=policy,
         tools=tool or [],
         instructions=instructions,
-        max_tokens=max_tokens,
         imports=imports or [],
-        as_json=json,
+        max_tokens=max_tokens,
     )
+    return run_once(prompt, options=options, session_id=session, store=store, as_json=json)
 
 
 @app.command()

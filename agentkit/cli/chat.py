@@ -3,60 +3,63 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import anyio
 from rich.console import Console
 
 from agentkit.agent.agent import Agent
-from agentkit.agent.session import Run, Session
+from agentkit.agent.run import Run
+from agentkit.agent.session import Session
+from agentkit.cli.agent_options import AgentOptions
 from agentkit.cli.chat_display import ChatDisplay
 from agentkit.cli.exit_codes import EXIT_INTERRUPTED, EXIT_OK
-from agentkit.cli.loading import import_modules, load_policy, load_tools
+from agentkit.cli.session_store import opened
 from agentkit.cli.standard_input import StdinLines
+from agentkit.cli.unfinished import check_same_setup, read_open_turn
 from agentkit.errors import AgentKitError, StoreError
 from agentkit.memory.rules import check_session_id
+from agentkit.memory.store import Store
 from agentkit.messages import Role
 from agentkit.tools.approval import ApprovalRequest
 
 _COMMANDS = "/new begins a new session, /quit or Ctrl-D ends, Ctrl-C stops an answer"
+_UNFINISHED = (
+    "its last turn has not ended: /resume goes on with it and asks about calls that wait, /abandon ends it"
+)
 
 
-def run_chat(
-    *,
-    model: str,
-    policy: Path | None,
-    session_id: str | None,
-    store: str,
-    tools: Sequence[str],
-    instructions: str,
-    imports: Sequence[str],
-) -> int:
+def run_chat(options: AgentOptions, *, session_id: str | None, store: str) -> int:
     """Talk until the user quits; a session is kept where it was named."""
     if session_id is not None:
         check_session_id(session_id)
-    import_modules(imports)
     chat = Chat(ChatDisplay(Console(highlight=False)))
-    agent = Agent(
-        model,
-        instructions=instructions,
-        tools=load_tools(tools),
-        policy=load_policy(policy),
-        approver=chat.approve,
-        store=store if session_id is not None else None,
-    )
-    return anyio.run(_until_interrupted, chat, agent, session_id)
+    agent = options.agent(approver=chat.approve)
+    if session_id is None:
+        return anyio.run(_until_interrupted, chat, lambda: chat.talk(agent, None, None))
+    kept = partial(_talk_in_store, chat, agent, options, session_id, store)
+    return anyio.run(_until_interrupted, chat, kept)
 
 
-async def _until_interrupted(chat: Chat, agent: Agent, session_id: str | None) -> int:
+async def _talk_in_store(chat: Chat, agent: Agent, options: AgentOptions, session_id: str, url: str) -> None:
+    async with opened(url) as store:
+        stored = await store.load(session_id)
+        turn = read_open_turn(stored) if stored is not None else None
+        if stored is not None and turn is not None:
+            check_same_setup(stored, turn, options)
+        await chat.talk(agent, session_id, store)
+
+
+async def _until_interrupted(chat: Chat, talk: Callable[[], Awaitable[None]]) -> int:
     """Talk, with Ctrl-C stopping the answer in progress, or the chat where there is none."""
     failure: BaseException | None = None
     with anyio.CancelScope() as talking:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_watch_interrupts, chat, talking)
             try:
-                await chat.talk(agent, session_id)
+                await talk()
             except (Exception, SystemExit) as error:  # noqa: BLE001  # raised again, outside of the task group
                 failure = error
             tasks.cancel_scope.cancel()
@@ -80,15 +83,17 @@ class Chat:
         self._lines = StdinLines()
         self._run: Run | None = None
 
-    async def talk(self, agent: Agent, session_id: str | None) -> None:
+    async def talk(self, agent: Agent, session_id: str | None, store: Store | None) -> None:
         """Load the agent and answer lines until there are no more.
 
         Raises:
             AgentKitError: if the agent or the session cannot start.
         """
         async with agent:
-            session = await agent.session(session_id).load()
+            session = await agent.session(session_id, store=store).load()
             self._display.remark(f"{_told(session) if session_id else 'nothing is kept'}; {_COMMANDS}")
+            if session.unfinished:
+                self._display.remark(_UNFINISHED)
             while (line := await self._ask()) is not None:
                 match line:
                     case "":
@@ -96,12 +101,21 @@ class Chat:
                     case "/quit":
                         return
                     case "/new":
-                        session = agent.session()
+                        session = agent.session(store=store)
                         self._display.remark(_told(session) if session_id else "new session")
+                    case "/resume" | "/abandon" if not session.unfinished:
+                        self._display.remark("the last turn has ended")
+                    case "/resume":
+                        await self._turn(session.stream_resume())
+                    case "/abandon":
+                        await session.abandon()
+                        self._display.remark(_told(session))
                     case _ if line.startswith("/") and line[1:].isalpha():
                         self._display.remark(f"there is no command {line}; {_COMMANDS}")
+                    case _ if session.unfinished:
+                        self._display.remark(_UNFINISHED)
                     case _:
-                        await self._turn(session, line)
+                        await self._turn(session.stream(line))
 
     def stop_turn(self) -> bool:
         """Stop the answer in progress; return False where there is none, or it was to stop already."""
@@ -126,9 +140,9 @@ class Chat:
             return None
         return line.strip()
 
-    async def _turn(self, session: Session, text: str) -> None:
+    async def _turn(self, streaming: AbstractAsyncContextManager[Run]) -> None:
         try:
-            async with session.stream(text) as run:
+            async with streaming as run:
                 self._run = run
                 async for event in run:
                     self._display.show(event)

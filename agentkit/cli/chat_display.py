@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import assert_never
 
 from rich.console import Console
 
 from agentkit.agent.events import (
     ApprovalRequested,
+    ContextTrimmed,
     Event,
     RunFinished,
     ShieldDecision,
@@ -18,7 +17,7 @@ from agentkit.agent.events import (
     ToolCallStarted,
 )
 from agentkit.agent.result import RunResult, RunStatus
-from agentkit.cli.output import printable
+from agentkit.cli.output import counted, one_line, printable
 from agentkit.cli.run import describe_ending
 from agentkit.shields.base import Action
 from agentkit.shields.decision import Decision
@@ -52,7 +51,7 @@ class ChatDisplay:
 
     def approval(self, request: ApprovalRequest) -> None:
         """Ask whether a call may be made."""
-        question = f"allow {request.tool_name} {_arguments(request.arguments)}? ({request.reason}) y/N "
+        question = f"allow {request.tool_name} {one_line(request.arguments)}? ({request.reason}) y/N "
         self._line(question, style="bold yellow", end="")
 
     def show(self, event: Event) -> None:
@@ -62,13 +61,15 @@ class ChatDisplay:
                 self._write(printable(text), end="")
                 self._in_line = not text.endswith("\n")
             case ToolCallStarted(name=name, arguments=arguments):
-                self._line(f"call {name} {_arguments(arguments)}", style="cyan")
+                self._line(f"call {name} {one_line(arguments)}", style="cyan")
             case ToolCallFinished(name=name, status=status, content=content):
                 self._line(f"{name} {status}: {_shortened(content)}", style="cyan")
             case ShieldDecision(decision=decision):
                 self._decision(decision)
             case RunFinished(result=result):
                 self._end(result)
+            case ContextTrimmed():
+                self._trimmed(event)
             case ApprovalRequested():
                 pass  # the approver asks
             case never:
@@ -80,6 +81,12 @@ class ChatDisplay:
         category = f", {decision.category}" if decision.category else ""
         words = f"{decision.action.value} at {decision.stage.value} by {decision.shield}{category}"
         self._line(words, style="yellow")
+
+    def _trimmed(self, event: ContextTrimmed) -> None:
+        left = f"{counted(event.dropped_turns, 'turn')} left it{', summed up' if event.summarised else ''}"
+        cut = f"{counted(event.cut_results, 'tool result')} cut"
+        tokens = f"{event.tokens_before} tokens became {event.tokens_after}"
+        self._line(f"the context was full: {left}; {cut}; {tokens}", style="yellow")
 
     def _end(self, result: RunResult) -> None:
         if result.status is not RunStatus.COMPLETED:
@@ -102,10 +109,6 @@ class ChatDisplay:
     def _write(self, text: str, *, style: str | None = None, end: str = "\n") -> None:
         # soft_wrap: the terminal wraps, so that what is copied or piped has the lines that were written.
         self._console.print(text, style=style, end=end, markup=False, soft_wrap=True)
-
-
-def _arguments(arguments: Mapping[str, Any]) -> str:
-    return json.dumps(dict(arguments), ensure_ascii=False, default=str)
 
 
 def _shortened(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
+from collections.abc import Mapping
 from typing import Any, Final
 
 # Characters that reorder what is shown: https://www.unicode.org/reports/tr9/ (embeddings, overrides, isolates).
@@ -45,6 +46,16 @@ def write_note(text: str) -> None:
 def printable(text: str) -> str:
     """Return the text with control characters escaped, except line feeds and tabs."""
     return "".join(_escaped(character) for character in text)
+
+
+def one_line(arguments: Mapping[str, Any]) -> str:
+    """Return the arguments of a call as one line of JSON, for people."""
+    return json.dumps(dict(arguments), ensure_ascii=False, default=str)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _escaped(character: str) -> str:

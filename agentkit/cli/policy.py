@@ -10,7 +10,7 @@ import anyio
 from agentkit.agent.runtime import EngineRoom
 from agentkit.cli.exit_codes import EXIT_FINDING, EXIT_OK
 from agentkit.cli.loading import import_modules, load_policy
-from agentkit.cli.output import write_json, write_line, write_note
+from agentkit.cli.output import counted, write_json, write_line, write_note
 from agentkit.errors import ConfigurationError, PolicyError
 from agentkit.shields.decision import Outcome
 from agentkit.shields.explanation import explain
@@ -33,7 +33,7 @@ def run_check(files: list[Path], *, imports: list[str], as_json: bool) -> int:
         elif policy is None:
             write_note(str(problem))
         else:
-            counts = f"{_count(len(policy.shields), 'shield')}, {_count(len(policy.tests), 'test')}"
+            counts = f"{counted(len(policy.shields), 'shield')}, {counted(len(policy.tests), 'test')}"
             write_line(f"{file}: ok, {counts}, digest {policy.digest[:12]}")
     return EXIT_FINDING if failed else EXIT_OK
 
@@ -75,7 +75,7 @@ async def _run_tests(policies: dict[Path, Policy], as_json: bool) -> int:
             else:
                 write_line(_told(file, number, result))
     if not as_json:
-        write_line(f"{_count(passed + failed, 'test')}: {passed} passed, {failed} failed")
+        write_line(f"{counted(passed + failed, 'test')}: {passed} passed, {failed} failed")
     return EXIT_FINDING if failed else EXIT_OK
 
 
@@ -105,7 +105,3 @@ def _said(outcome: Outcome) -> str:
     if outcome.category is not None:
         words += f", {outcome.category}"
     return f"{words}, in shadow" if outcome.shadow else words
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -7,27 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that every reader of torch code knows
+from torch.nn.attention.bias import causal_lower_right
 
 from agentkit.inference.kv_sequence import KVSequence
 
 FEW_QUERIES = 8
-"""So many queries of a scattered sequence attend run by run; for more, gathering the runs once is cheaper."""
+"""So many queries of a scattered sequence attend run by run on a CPU; for more, gathering the runs is cheaper."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
     """The rows of one sequence, and the slots of everything up to their last position, in as few runs.
 
-    `mask` is added to the scores; None for a single query, which sees all, and where `causal` says it all.
+    `mask` is added to the scores, or says what would be; None for a single query, which sees all, and where
+    `causal` says it all.
     """
 
     rows: slice
     runs: list[slice]
     causal: bool
     mask: torch.Tensor | None
+
+
+class Attention(Protocol):
+    """Lets each row of a pass attend to its sequence."""
+
+    def __call__(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Return (rows, num_heads * head_dim).
+
+        `queries` have the shape (rows, num_heads, head_dim), a layer's `keys` and `values` (num_kv_heads, slots,
+        head_dim).
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +54,7 @@ class Step:
     cosines: torch.Tensor
     signed_sines: torch.Tensor
     slots: slice | torch.Tensor
-    spans: list[Span]
+    attend: Attention
 
 
 def plan(
@@ -57,7 +71,7 @@ def plan(
                 rows=slice(row, row + count),
                 runs=sequence.slots(0, end),
                 causal=start == 0,
-                mask=lower_right_causal_mask(start, count).to(device, dtype) if masked else None,
+                mask=causal_mask(start, count, dtype=dtype, device=device) if masked else None,
             )
         )
         written += sequence.slots(start, end)
@@ -90,7 +104,7 @@ def attend(
 
 def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, span: Span) -> torch.Tensor:
     if len(span.runs) > 1:
-        if queries.shape[0] <= FEW_QUERIES:
+        if queries.shape[0] <= FEW_QUERIES and queries.device.type == "cpu":
             return _attend_by_run(queries, keys, values, span)
         keys = torch.cat([keys[:, run] for run in span.runs], dim=1)
         values = torch.cat([values[:, run] for run in span.runs], dim=1)
@@ -133,6 +147,14 @@ def _attend_by_run(
         [part @ values[:, run].to(part.dtype) for part, run in zip(weights, span.runs, strict=True)]
     ).sum(dim=0)
     return attended.view(num_heads, count, head_dim).transpose(0, 1).reshape(count, -1)
+
+
+def causal_mask(cached_len: int, query_len: int, *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return the mask of a span whose first queries are cached already, as its device likes it best."""
+    if device.type == "cpu":
+        return lower_right_causal_mask(cached_len, query_len).to(dtype)
+    # Not a matrix, which would keep torch from its fastest kernel, but the word for one.
+    return causal_lower_right(query_len, cached_len + query_len)
 
 
 def lower_right_causal_mask(cached_len: int, query_len: int) -> torch.Tensor:

@@ -124,7 +124,7 @@ def resolve(reference: str) -> ResolvedModel:
     if reference and path.exists():
         return ResolvedModel(path=path, name=path.stem if path.is_file() else path.resolve().name)
     if _looks_like_path(reference):
-        raise ModelLoadError(f"no model at {path}: name a folder with safetensors, or a .gguf file")
+        raise ModelLoadError(f"no model at {path}: name a folder that holds a model, or a .gguf file")
     if _HUB_ID.fullmatch(reference):
         names = {entry.hub_id: entry.name for entry in _MODELS}
         return _resolve_hub_id(reference, name=names.get(reference, reference))

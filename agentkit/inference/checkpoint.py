@@ -1,6 +1,6 @@
 """A checkpoint on disk -> a checked configuration and every tensor it needs, in fp32.
 
-Knows which tensors a Llama model has; the file formats are next door in `safetensors_files` and `gguf_file`.
+The file formats are next door, in `safetensors_files`, `meta_files` and `gguf_file`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch
 from agentkit.errors import ModelLoadError
 from agentkit.inference.config import ModelConfig
 from agentkit.inference.gguf_file import GGUFFile
-from agentkit.inference.safetensors_files import SafetensorsFolder
+from agentkit.inference.llama_tensors import EMBEDDING, HEAD, expected_shapes
+from agentkit.inference.meta_files import MetaFolder, is_meta_folder
+from agentkit.inference.safetensors_files import SafetensorsFolder, has_safetensors
 
-_EMBEDDING = "model.embed_tokens.weight"
-_HEAD = "lm_head.weight"
 # Old checkpoints store these buffers; they follow from the configuration.
 _DERIVED_SUFFIX = "rotary_emb.inv_freq"
 _NAMES_IN_ERROR = 3
@@ -61,7 +61,7 @@ class TensorSource(Protocol):
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Load a folder of safetensors with its `config.json`, or a `.gguf` file.
+    """Load a folder of safetensors with its `config.json`, a folder of Meta's files, or a `.gguf` file.
 
     Raises:
         ModelLoadError: if it is missing, damaged or not a Llama model, or if its tensors are not exactly
@@ -74,43 +74,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(config=config, tensors=tensors, fingerprint=_fingerprint(config, tensors))
 
 
-def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every tensor that a model of this configuration has."""
-    hidden, intermediate = config.hidden_size, config.intermediate_size
-    query_size = config.num_heads * config.head_dim
-    kv_size = config.num_kv_heads * config.head_dim
-    shapes: dict[str, tuple[int, ...]] = {
-        _EMBEDDING: (config.vocab_size, hidden),
-        "model.norm.weight": (hidden,),
-    }
-    if not config.tie_embeddings:
-        shapes[_HEAD] = (config.vocab_size, hidden)
-    for index in range(config.num_layers):
-        layer: dict[str, tuple[int, ...]] = {
-            "input_layernorm": (hidden,),
-            "self_attn.q_proj": (query_size, hidden),
-            "self_attn.k_proj": (kv_size, hidden),
-            "self_attn.v_proj": (kv_size, hidden),
-            "self_attn.o_proj": (hidden, query_size),
-            "post_attention_layernorm": (hidden,),
-            "mlp.gate_proj": (intermediate, hidden),
-            "mlp.up_proj": (intermediate, hidden),
-            "mlp.down_proj": (hidden, intermediate),
-        }
-        shapes |= {f"model.layers.{index}.{name}.weight": shape for name, shape in layer.items()}
-    return shapes
-
-
 def _open(path: Path) -> TensorSource:
     if path.is_dir():
-        return SafetensorsFolder(path)
+        # Downloads may hold the same weights twice; safetensors are the ones to trust.
+        return (
+            MetaFolder(path)
+            if is_meta_folder(path) and not has_safetensors(path)
+            else SafetensorsFolder(path)
+        )
     if not path.exists():
         raise ModelLoadError(
-            f"no model at {path}: name a folder with config.json and safetensors, or a .gguf file"
+            f"no model at {path}: name a folder with config.json and safetensors, a folder with params.json and "
+            "consolidated.*.pth, or a .gguf file"
         )
     if path.suffix.lower() != ".gguf":
         raise ModelLoadError(
-            f"{path} is neither a folder nor a .gguf file; name the folder that holds config.json"
+            f"{path} is neither a folder nor a .gguf file; name the folder that holds the model's files"
         )
     return GGUFFile(path)
 
@@ -119,7 +98,7 @@ def _account_for(source: TensorSource, path: Path) -> list[str]:
     """Return the names to read, after checking that nothing is missing, left over or of another shape."""
     expected = expected_shapes(source.config)
     # A tied model may store its head all the same.
-    optional = {_HEAD: (source.config.vocab_size, source.config.hidden_size)}
+    optional = {HEAD: (source.config.vocab_size, source.config.hidden_size)}
     found = {name: shape for name, shape in source.shapes.items() if not name.endswith(_DERIVED_SUFFIX)}
     wrong_shapes = [
         f"{name} is {shape}, should be {expected_shape}"
@@ -147,13 +126,16 @@ def _problem(kind: str, names: list[str]) -> str:
 
 
 def _settle_head(config: ModelConfig, tensors: dict[str, torch.Tensor]) -> ModelConfig:
-    """Drop a stored head that equals the embedding; one that differs unties the model, as in transformers."""
-    if not config.tie_embeddings or _HEAD not in tensors:
+    """Drop a stored head that equals the embedding; one that differs unties the model, as in transformers.
+
+    Whether the head is stored depends on the file format, and the same model should be the same in all of them.
+    """
+    if HEAD not in tensors:
         return config
-    if torch.equal(tensors[_HEAD], tensors[_EMBEDDING]):
-        del tensors[_HEAD]
-        return config
-    return replace(config, tie_embeddings=False)
+    tied = torch.equal(tensors[HEAD], tensors[EMBEDDING])
+    if tied:
+        del tensors[HEAD]
+    return replace(config, tie_embeddings=tied)
 
 
 def _fingerprint(config: ModelConfig, tensors: Mapping[str, torch.Tensor]) -> str:

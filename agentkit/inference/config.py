@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from agentkit.errors import ConfigurationError, ModelLoadError
+from agentkit.inference.settings import integer, number
 
 ARCHITECTURE = "LlamaForCausalLM"
+_MAX_LAYERS = 1024  # far more than any Llama has; a damaged number would have us count tensors for ever
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,8 @@ class ModelConfig:
             "context_length",
         ):
             _require_positive(name, getattr(self, name))
+        if self.num_layers > _MAX_LAYERS:
+            raise ModelLoadError(f"num_layers must be at most {_MAX_LAYERS}, got {self.num_layers}")
         if self.num_heads % self.num_kv_heads:
             raise ModelLoadError(
                 f"num_heads must be a multiple of num_kv_heads, got {self.num_heads} and {self.num_kv_heads}"
@@ -104,20 +108,20 @@ class ModelConfig:
             ModelLoadError: if it is not a Llama model that we can run, naming the key and its value.
         """
         _refuse_foreign(config)
-        hidden_size = _integer(config, "hidden_size")
-        num_heads = _integer(config, "num_attention_heads")
-        context_length = _integer(config, "max_position_embeddings", 2048)
+        hidden_size = integer(config, "hidden_size")
+        num_heads = integer(config, "num_attention_heads")
+        context_length = integer(config, "max_position_embeddings", 2048)
         rope = _rope_settings(config)
         return ModelConfig(
-            vocab_size=_integer(config, "vocab_size"),
+            vocab_size=integer(config, "vocab_size"),
             hidden_size=hidden_size,
-            intermediate_size=_integer(config, "intermediate_size"),
-            num_layers=_integer(config, "num_hidden_layers"),
+            intermediate_size=integer(config, "intermediate_size"),
+            num_layers=integer(config, "num_hidden_layers"),
             num_heads=num_heads,
-            num_kv_heads=_integer(config, "num_key_value_heads", num_heads),
-            head_dim=_integer(config, "head_dim", hidden_size // max(num_heads, 1)),
-            rms_norm_eps=_number(config, "rms_norm_eps", 1e-6),
-            rope_theta=_number(rope, "rope_theta", _number(config, "rope_theta", 10_000.0)),
+            num_kv_heads=integer(config, "num_key_value_heads", num_heads),
+            head_dim=integer(config, "head_dim", hidden_size // max(num_heads, 1)),
+            rms_norm_eps=number(config, "rms_norm_eps", 1e-6),
+            rope_theta=number(rope, "rope_theta", number(config, "rope_theta", 10_000.0)),
             rope_scaling=_scaling_from_hf(rope, context_length),
             context_length=context_length,
             tie_embeddings=bool(config.get("tie_word_embeddings", False)),
@@ -141,26 +145,26 @@ class ModelConfig:
             raise ModelLoadError(
                 f"the model is split over {metadata['split.count']} GGUF files; merge them first"
             )
-        hidden_size = _integer(metadata, "llama.embedding_length")
-        num_heads = _integer(metadata, "llama.attention.head_count")
-        head_dim = _integer(metadata, "llama.attention.key_length", hidden_size // max(num_heads, 1))
+        hidden_size = integer(metadata, "llama.embedding_length")
+        num_heads = integer(metadata, "llama.attention.head_count")
+        head_dim = integer(metadata, "llama.attention.key_length", hidden_size // max(num_heads, 1))
         for key in ("llama.attention.value_length", "llama.rope.dimension_count"):
-            if _integer(metadata, key, head_dim) != head_dim:
+            if integer(metadata, key, head_dim) != head_dim:
                 raise ModelLoadError(
                     f"{key!r} is {metadata[key]}; agentkit needs it to be the head size, {head_dim}"
                 )
         return ModelConfig(
-            vocab_size=_integer(metadata, "llama.vocab_size"),
+            vocab_size=integer(metadata, "llama.vocab_size"),
             hidden_size=hidden_size,
-            intermediate_size=_integer(metadata, "llama.feed_forward_length"),
-            num_layers=_integer(metadata, "llama.block_count"),
+            intermediate_size=integer(metadata, "llama.feed_forward_length"),
+            num_layers=integer(metadata, "llama.block_count"),
             num_heads=num_heads,
-            num_kv_heads=_integer(metadata, "llama.attention.head_count_kv", num_heads),
+            num_kv_heads=integer(metadata, "llama.attention.head_count_kv", num_heads),
             head_dim=head_dim,
-            rms_norm_eps=_number(metadata, "llama.attention.layer_norm_rms_epsilon"),
-            rope_theta=_number(metadata, "llama.rope.freq_base", 10_000.0),
+            rms_norm_eps=number(metadata, "llama.attention.layer_norm_rms_epsilon"),
+            rope_theta=number(metadata, "llama.rope.freq_base", 10_000.0),
             rope_scaling=FrequencyDivisors(divisors=divisors) if divisors else _scaling_from_gguf(metadata),
-            context_length=_integer(metadata, "llama.context_length"),
+            context_length=integer(metadata, "llama.context_length"),
             tie_embeddings=tie_embeddings,
         )
 
@@ -180,8 +184,9 @@ class EngineConfig:
     fits. They are kept in pages of `page_tokens`. `prefill_chunk` is how many prompt tokens run before others get
     their turn; `threads` and `context_length` are torch's and the model's where None; `device` is `auto`, or a
     name that torch knows, such as `cpu` or `cuda`. `weights` is how the model's matrices are kept: fewer bytes are
-    read faster, and are less exact. `kv_dtype` is how keys and values are kept; None for the type that the model
-    computes in.
+    read faster, and are less exact; None for float32 on a CPU and bfloat16 on a GPU, and int8 is for a CPU alone.
+    `kv_dtype` is how keys and values are kept; None for the type that the model computes in, which is float32 on a
+    CPU, and on a GPU that of the weights and the only one.
     """
 
     kv_cache_bytes: int = 1 << 30
@@ -190,7 +195,7 @@ class EngineConfig:
     threads: int | None = None
     context_length: int | None = None
     device: str = "auto"
-    weights: WeightType = "float32"
+    weights: WeightType | None = None
     kv_dtype: KVType | None = None
 
     def __post_init__(self) -> None:
@@ -204,10 +209,8 @@ class EngineConfig:
             raise ConfigurationError(f"threads must be at least 1, got {self.threads}")
         if self.context_length is not None and self.context_length < 2:
             raise ConfigurationError(f"context_length must be at least 2, got {self.context_length}")
-        if self.weights not in get_args(WeightType):
-            raise ConfigurationError(f"weights must be one of {get_args(WeightType)}, got {self.weights!r}")
-        if self.kv_dtype is not None and self.kv_dtype not in get_args(KVType):
-            raise ConfigurationError(f"kv_dtype must be one of {get_args(KVType)}, got {self.kv_dtype!r}")
+        _require_one_of("weights", self.weights, get_args(WeightType))
+        _require_one_of("kv_dtype", self.kv_dtype, get_args(KVType))
 
 
 def _refuse_foreign(config: Mapping[str, Any]) -> None:
@@ -242,7 +245,7 @@ def _rope_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _scaling_from_hf(rope: Mapping[str, Any], context_length: int) -> RopeScaling | None:
-    if _number(rope, "partial_rotary_factor", 1.0) != 1.0:
+    if number(rope, "partial_rotary_factor", 1.0) != 1.0:
         raise ModelLoadError(
             f"partial_rotary_factor is {rope['partial_rotary_factor']!r}; agentkit needs 1.0"
         )
@@ -251,13 +254,13 @@ def _scaling_from_hf(rope: Mapping[str, Any], context_length: int) -> RopeScalin
         case "default":
             return None
         case "linear":
-            return LinearScaling(factor=_number(rope, "factor"))
+            return LinearScaling(factor=number(rope, "factor"))
         case "llama3":
             return Llama3Scaling(
-                factor=_number(rope, "factor"),
-                low_freq_factor=_number(rope, "low_freq_factor"),
-                high_freq_factor=_number(rope, "high_freq_factor"),
-                original_context_length=_integer(rope, "original_max_position_embeddings", context_length),
+                factor=number(rope, "factor"),
+                low_freq_factor=number(rope, "low_freq_factor"),
+                high_freq_factor=number(rope, "high_freq_factor"),
+                original_context_length=integer(rope, "original_max_position_embeddings", context_length),
             )
         case _:
             raise ModelLoadError(f"rope type is {kind!r}; agentkit runs 'default', 'linear' and 'llama3'")
@@ -269,31 +272,14 @@ def _scaling_from_gguf(metadata: Mapping[str, Any]) -> RopeScaling | None:
         case "none":
             return None
         case "linear":
-            return LinearScaling(factor=_number(metadata, "llama.rope.scaling.factor"))
+            return LinearScaling(factor=number(metadata, "llama.rope.scaling.factor"))
         case _:
             raise ModelLoadError(f"rope scaling is {kind!r}; agentkit runs 'none' and 'linear'")
 
 
-def _integer(settings: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    value = settings.get(key)
-    if value is None:
-        value = default
-    if value is None:
-        raise ModelLoadError(f"the configuration has no {key!r}")
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ModelLoadError(f"{key!r} must be a whole number, got {value!r}")
-    return value
-
-
-def _number(settings: Mapping[str, Any], key: str, default: float | None = None) -> float:
-    value = settings.get(key)
-    if value is None:
-        value = default
-    if value is None:
-        raise ModelLoadError(f"the configuration has no {key!r}")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ModelLoadError(f"{key!r} must be a number, got {value!r}")
-    return float(value)
+def _require_one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _require_positive(name: str, value: float) -> None:

@@ -5,8 +5,12 @@ A step is bound by how fast the weights can be read; torch spends as long again 
 
 from __future__ import annotations
 
+import logging
+import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,7 +20,7 @@ from agentkit.inference.attention import Span, Step
 from agentkit.inference.config import ModelConfig
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.layers import DecoderLayers
-from agentkit.inference.matrices import FEW_ROWS, GROUP, Matrices
+from agentkit.inference.matrices import GROUP, Matrices
 
 kernels: Any
 try:
@@ -24,23 +28,51 @@ try:
 except ImportError:  # numba is not for every platform: torch does it all then
     kernels = None
 
-PARTS_OF_A_LAYER = 6
+logger = logging.getLogger(__name__)
+
 SHARES_PER_THREAD = 4
 
 
+def compiled_decoder(
+    config: ModelConfig, layers: DecoderLayers, norm: torch.Tensor, head: Matrices, pool: PagePool
+) -> Decoder | None:
+    """Return a decoder that is compiled for pools like this one; None where torch has to run every step.
+
+    The first of its kind on a machine takes some seconds; the result is kept on disk, as `kernels.compiled` says.
+    """
+    if kernels is None or not fits(config, norm):
+        return None
+    decoder = Decoder(config, layers, norm, head)
+    started_at = time.perf_counter()
+    try:
+        decoder.compile(pool)
+    except Exception as error:  # noqa: BLE001  # numba and LLVM have many, and torch can do without any of them
+        logger.warning("decode steps run in torch, for they could not be compiled: %s", type(error).__name__)
+        return None
+    logger.info("decode steps are compiled, after %.1f seconds", time.perf_counter() - started_at)
+    return decoder
+
+
+def fits(config: ModelConfig, norm: torch.Tensor) -> bool:
+    """Whether a model has fp32 on a CPU between its layers, and sizes of whole groups of weights."""
+    sizes = (config.head_dim, config.hidden_size, config.intermediate_size)
+    return (
+        norm.device.type == "cpu" and norm.dtype == torch.float32 and not any(size % GROUP for size in sizes)
+    )
+
+
 class Decoder:
-    """Runs steps on the CPU, with as many threads as torch uses. Not safe for concurrent calls."""
+    """Runs steps on the CPU, with as many threads as torch uses in the calling one.
+
+    Safe for concurrent calls on different pools: whatever a step writes is its own.
+    """
 
     def __init__(
         self, config: ModelConfig, layers: DecoderLayers, norm: torch.Tensor, head: Matrices
     ) -> None:
         self._config = config
-        self._vocab_size = head.values.shape[1]
-        self._threads = 0
-        self._shares: list[Future[None]] = []
+        self._team = (0, 0)  # of which process the helpers are, and how many threads they are with the caller
         self._helpers = ThreadPoolExecutor(1)  # starts no thread before it has something to do
-        self._normed = np.empty((0, FEW_ROWS, config.hidden_size), np.float32)
-        self._scores = np.empty((0, 0), np.float32)
         self._weights = kernels.Weights(
             attention_norm=layers.attention_norm.numpy(),
             qkv=as_array(layers.qkv.values),
@@ -58,28 +90,29 @@ class Decoder:
             eps=config.rms_norm_eps,
         )
 
-    @staticmethod
-    def supports(config: ModelConfig, norm: torch.Tensor) -> bool:
-        """Whether a model can be run here: numba, fp32 between the layers, and sizes of whole groups of weights."""
-        return (
-            kernels is not None
-            and norm.device.type == "cpu"
-            and norm.dtype == torch.float32
-            and config.head_dim % GROUP == 0
-            and config.hidden_size % GROUP == 0
-            and config.intermediate_size % GROUP == 0
-        )
+    def compile(self, pool: PagePool) -> None:
+        """Compile steps for pools of this one's dtype, or find them on disk; run none.
 
-    def step(self, hidden: torch.Tensor, step: Step, wanted: Sequence[int], pool: PagePool) -> torch.Tensor:
+        Raises:
+            Exception: whatever numba or LLVM has against it.
+        """
+        angles = np.empty((1, self._config.head_dim), np.float32)
+        one = np.ones(1, np.int64)
+        places = kernels.Places(
+            as_array(pool.keys), as_array(pool.values), one[None], one, angles, angles, one
+        )
+        hidden = np.empty((1, self._config.hidden_size), np.float32)
+        kernels.compile_step(0, self._weights, places, self._scratch(hidden, places, threads=1))
+
+    def step(
+        self, hidden: torch.Tensor, step: Step, spans: Sequence[Span], wanted: Sequence[int], pool: PagePool
+    ) -> torch.Tensor:
         """Return the logits of the wanted rows, and write the keys and values of all rows to their slots.
 
-        The embeddings in `hidden` are overwritten.
+        `hidden` are the embeddings (rows, hidden_size), at most `FEW_ROWS`, which are overwritten; the logits have
+        the shape (wanted, vocab_size), in fp32.
         """
-        config = self._config
-        count = hidden.shape[0]
-        slots, lengths = _places(step.spans)
-        self._join_helpers()
-        self._make_room(slots.shape[1])
+        slots, lengths = _slots(spans)
         places = kernels.Places(
             keys=as_array(pool.keys),
             values=as_array(pool.values),
@@ -89,49 +122,49 @@ class Decoder:
             signed_sines=step.signed_sines[:, 0].numpy(),
             wanted=np.array(wanted, np.int64),
         )
-        parts = PARTS_OF_A_LAYER * config.num_layers + 1
-        heads = config.num_heads * config.head_dim
-        kv_heads = config.num_kv_heads * config.head_dim
-        scratch = kernels.Scratch(
-            hidden=hidden.numpy(),
-            qkv=np.empty((count, heads + 2 * kv_heads), np.float32),
-            attended=np.empty((count, heads), np.float32),
-            gate_up=np.empty((count, 2 * config.intermediate_size), np.float32),
-            activated=np.empty((count, config.intermediate_size), np.float32),
-            logits=np.empty((len(wanted), self._vocab_size), np.float32),
-            normed=self._normed,
-            scores=self._scores,
-            taken=np.zeros(parts, np.int64),
-            done=np.zeros(parts, np.int64),
-            shares=SHARES_PER_THREAD * self._threads,
-        )
-        self._run(places, scratch)
+        threads = torch.get_num_threads()
+        scratch = self._scratch(hidden.numpy(), places, threads=threads)
+        self._run(places, scratch, threads=threads)
         return torch.from_numpy(scratch.logits)
 
-    def _make_room(self, positions: int) -> None:
-        """Have a helper for each of torch's threads but the caller's, and room for the scores of so many positions."""
-        threads = torch.get_num_threads()
-        if threads != self._threads:
-            self._threads = threads
-            self._helpers = ThreadPoolExecutor(max(1, threads - 1), "agentkit-decoder")
-            self._normed = np.empty((threads, FEW_ROWS, self._config.hidden_size), np.float32)
-            self._scores = np.empty((threads, 0), np.float32)
-        if self._scores.shape[1] < positions:
-            room = max(1024, 1 << (positions - 1).bit_length())  # a power of two: it grows rarely
-            self._scores = np.empty((threads, room), np.float32)
+    def _scratch(self, hidden: np.ndarray[Any, Any], places: Any, *, threads: int) -> Any:
+        config = self._config
+        rows, positions = places.slots.shape
+        heads = config.num_heads * config.head_dim
+        kv_heads = config.num_kv_heads * config.head_dim
+        parts = kernels.PARTS_OF_A_LAYER * config.num_layers + 1
+        return kernels.Scratch(
+            hidden=hidden,
+            qkv=np.empty((rows, heads + 2 * kv_heads), np.float32),
+            attended=np.empty((rows, heads), np.float32),
+            gate_up=np.empty((rows, 2 * config.intermediate_size), np.float32),
+            activated=np.empty((rows, config.intermediate_size), np.float32),
+            logits=np.empty((len(places.wanted), config.vocab_size), np.float32),
+            normed=np.empty((threads, rows, config.hidden_size), np.float32),
+            scores=np.empty((threads, -(-positions // kernels.LANES) * kernels.LANES), np.float32),
+            taken=np.zeros(parts, np.int64),
+            done=np.zeros(parts, np.int64),
+            shares=SHARES_PER_THREAD * threads,
+        )
 
-    def _run(self, places: Any, scratch: Any) -> None:
+    def _run(self, places: Any, scratch: Any, *, threads: int) -> None:
         """Do all of a step together with the helpers that come in time; the others find nothing left of it."""
-        self._shares = [
-            self._helpers.submit(kernels.decode_step, thread, self._weights, places, scratch)
-            for thread in range(1, self._threads)
-        ]
+        helpers = self._team_of(threads)
+        asked: list[Future[None]] = []
+        with suppress(RuntimeError):  # the interpreter is about to end, or the system gives no more threads
+            for thread in range(1, threads):
+                asked += [helpers.submit(kernels.decode_step, thread, self._weights, places, scratch)]
         kernels.decode_step(0, self._weights, places, scratch)
+        for helper in asked:
+            helper.cancel()  # those that have not begun need not
 
-    def _join_helpers(self) -> None:
-        """Wait for those who came late to the last step: they still write to their places."""
-        for share in self._shares:
-            share.result()
+    def _team_of(self, threads: int) -> ThreadPoolExecutor:
+        """Return helpers for so many threads less the caller's, of this process: a fork has none of its parent's."""
+        team = (os.getpid(), threads)
+        if team != self._team:
+            self._team = team
+            self._helpers = ThreadPoolExecutor(max(1, threads - 1), "agentkit-decoder")
+        return self._helpers
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -139,7 +172,7 @@ def as_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def _places(spans: Sequence[Span]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _slots(spans: Sequence[Span]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return the slots (rows, positions) that each row sees, and how many those are."""
     lines = [np.concatenate([np.arange(run.start, run.stop) for run in span.runs]) for span in spans]
     slots = np.zeros((spans[-1].rows.stop, max(map(len, lines))), np.int64)

@@ -16,11 +16,12 @@ import anyio.to_thread
 import numpy as np
 import torch
 
-from agentkit.errors import ContextLengthError, InferenceError, KVFileError
+from agentkit.errors import InferenceError, KVFileError
 from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingParams, Score, Usage
+from agentkit.inference.bounds import Bounds
 from agentkit.inference.config import EngineConfig
 from agentkit.inference.kv_cache import KVCache, Pin
-from agentkit.inference.loading import cache_identity, context_length, load_model, new_pool
+from agentkit.inference.loading import cache_identity, context_length, load_model, new_pool, new_runner
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
 from agentkit.inference.request import (
@@ -70,16 +71,20 @@ class LocalEngine:
         self.config = EngineConfig() if config is None else config
         self.name = name
         self.fingerprint = tokenizer.fingerprint if fingerprint is None else fingerprint
-        self._vocab_size = model.config.vocab_size
         self._tokenizer = tokenizer
         pool = new_pool(self.config, model)
-        self._context_length = min(context_length(self.config, model), pool.capacity)
         cache = KVCache(pool, cache_identity(fingerprint, model))
-        self._pool_tokens = pool.capacity
-        self._num_layers = model.config.num_layers
+        self._bounds = Bounds(
+            vocab_size=model.config.vocab_size,
+            num_layers=model.config.num_layers,
+            model_context=context_length(self.config, model),
+            pool_tokens=pool.capacity,
+        )
         self._worker = Worker(threads=self.config.threads) if worker is None else worker
-        scheduler = Scheduler(model, cache, prefill_chunk=self.config.prefill_chunk)
+        runner = new_runner(model, pool)
+        scheduler = Scheduler(model, cache, prefill_chunk=self.config.prefill_chunk, runner=runner)
         self._worker.serve(scheduler)
+        self._worker.post(scheduler.warm_up)
         self._core: _Core | None = _Core(scheduler=scheduler, cache=cache, saved=SavedKV(self._worker, cache))
         weakref.finalize(self, self._worker.close_at_exit)
 
@@ -115,7 +120,7 @@ class LocalEngine:
     @property
     def context_length(self) -> int:
         """How many tokens a prompt and its output may have together."""
-        return self._context_length
+        return self._bounds.context_length
 
     async def generate(
         self,
@@ -132,15 +137,15 @@ class LocalEngine:
         The first `public_prefix` tokens hold nothing private: what is cached of them, every scope may use. They
         are for system prompts and templates.
         """
-        self._check_prompt(prompt_ids, public_prefix)
-        self._check_ids("stop", sorted(params.stop_ids))
+        self._bounds.check_prompt(prompt_ids, public_prefix=public_prefix)
+        self._bounds.check_ids("stop", sorted(params.stop_ids))
         mailbox: Mailbox[GeneratedToken] = Mailbox()
         request = GenerationRequest(
             prompt_ids,
             params,
             grammar=grammar,
             tokenizer=self._tokenizer,
-            context_length=self._context_length,
+            context_length=self._bounds.context_length,
             priority=priority,
             scope=scope,
             mailbox=mailbox,
@@ -166,10 +171,10 @@ class LocalEngine:
 
         `public_prefix` is as in `generate`.
         """
-        self._check_prompt(prompt_ids, public_prefix)
+        self._bounds.check_prompt(prompt_ids, public_prefix=public_prefix)
         if len(candidate_ids) == 0:
             raise InferenceError("a score needs at least one candidate id, got none")
-        self._check_ids("candidate", candidate_ids)
+        self._bounds.check_ids("candidate", candidate_ids)
         mailbox: Mailbox[Score] = Mailbox()
         request = ScoreRequest(
             prompt_ids,
@@ -231,9 +236,8 @@ class LocalEngine:
         Raises:
             ContextLengthError, InferenceError: as `generate`, or if `layers` or `start` are out of range.
         """
-        self._check_prompt(ids, 0)
-        if not layers or not all(0 <= layer <= self._num_layers for layer in layers):
-            raise InferenceError(f"layers must name some of 0 to {self._num_layers}, got {list(layers)}")
+        self._bounds.check_prompt(ids)
+        self._bounds.check_layers(layers)
         if not 0 <= start < len(ids):
             raise InferenceError(f"start must be at least 0 and below {len(ids)}, got {start}")
         mailbox: Mailbox[torch.Tensor] = Mailbox()
@@ -280,7 +284,7 @@ class LocalEngine:
         Raises:
             ContextLengthError, InferenceError: as `generate`.
         """
-        self._check_prompt(ids, 0)
+        self._bounds.check_prompt(ids)
         cached = loaded = await self._open().saved.cached(ids, scope=scope)
         problem = None
         if cached < len(ids) and self.prefers_loading():
@@ -329,27 +333,3 @@ class LocalEngine:
         if self._core is None:
             raise InferenceError("the engine is closed")
         return self._core
-
-    def _check_prompt(self, prompt_ids: Sequence[int], public_prefix: int) -> None:
-        if len(prompt_ids) == 0:
-            raise InferenceError("the prompt is empty; it needs at least one token")
-        self._check_ids("prompt", prompt_ids)
-        if not 0 <= public_prefix <= len(prompt_ids):
-            raise InferenceError(
-                f"public_prefix is {public_prefix}, the prompt has {len(prompt_ids)} tokens; it must lie within"
-            )
-        if len(prompt_ids) < self._context_length:
-            return
-        if self._context_length == self._pool_tokens:
-            raise InferenceError(
-                f"the KV cache holds {self._pool_tokens} tokens, the prompt has {len(prompt_ids)} and needs one "
-                "more; raise kv_cache_bytes, or shorten the conversation"
-            )
-        raise ContextLengthError(prompt_tokens=len(prompt_ids), context_length=self._context_length)
-
-    def _check_ids(self, kind: str, ids: Sequence[int]) -> None:
-        for token_id in ids:
-            if not 0 <= token_id < self._vocab_size:
-                raise InferenceError(
-                    f"{kind} id {token_id} is out of range; the vocabulary has {self._vocab_size} tokens"
-                )

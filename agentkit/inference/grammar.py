@@ -1,49 +1,37 @@
 """Constrained decoding: which token may come next under a grammar. Knows no tools and no dialects.
 
-llguidance compiles and walks it in milliseconds, so every call may bring another grammar.
+llguidance compiles and walks it in milliseconds, so every call may bring another grammar; one that was seen
+lately is not compiled again.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import llguidance
 import numpy as np
 
 from agentkit.errors import GrammarError
 from agentkit.inference.base import Grammar
+from agentkit.inference.schema_rule import LIMITS, one_line, schema_rule
 from agentkit.inference.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    import torch
-
-# The whitespace of `json.dumps`: models were trained on it, and free whitespace lets a small one spin.
-_JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-# Errors must not carry the grammar's state: it holds what was generated.
-_LIMITS = llguidance.LLParserLimits(verbose_errors=False)
 _SILENT = 0
+
+# The steps of a conversation have the same grammar. Kept for as long as the vocabulary that it was compiled for.
+_COMPILED: WeakKeyDictionary[Tokenizer, dict[str, Any]] = WeakKeyDictionary()
+_MAX_COMPILED = 32
 
 
 def json_schema_grammar(schema: Mapping[str, Any]) -> Grammar:
     """Return the grammar of the JSON texts that fit the schema, with the whitespace of `json.dumps`.
 
     Raises:
-        GrammarError: if the schema has a keyword that cannot be constrained, or is not a schema.
+        GrammarError: if the schema says something that a grammar cannot hold, naming the keyword and its place.
     """
-    try:
-        text = json.dumps({**schema, "x-guidance": _JSON_OPTIONS}, ensure_ascii=False)
-    except (TypeError, ValueError) as exc:
-        raise GrammarError(f"the schema is not plain JSON: {exc}") from exc
-    grammar = Grammar(lark=f"start: %json {text}")
-    is_error, messages = llguidance.LLMatcher.validate_grammar_with_warnings(
-        grammar.lark, None, limits=_LIMITS
-    )
-    if is_error:
-        raise GrammarError(_schema_problem(messages[0]))
-    return grammar
+    return Grammar(lark=f"start: {schema_rule(schema)}")
 
 
 class GrammarMatcher:
@@ -55,12 +43,8 @@ class GrammarMatcher:
 
     def __init__(self, grammar: Grammar, tokenizer: Tokenizer) -> None:
         self._vocab_size = tokenizer.vocab_size
-        self._matcher = llguidance.LLMatcher(
-            tokenizer.llguidance(), grammar.lark, log_level=_SILENT, limits=_LIMITS
-        )
+        self._matcher = _compiled(grammar, tokenizer).deep_copy()
         self._bitmask = np.zeros((self._vocab_size + 31) // 32, dtype=np.int32)
-        if self._matcher.is_error():
-            raise GrammarError(f"the grammar does not compile: {_one_line(self._matcher.get_error())}")
 
     @property
     def accepting(self) -> bool:
@@ -70,28 +54,21 @@ class GrammarMatcher:
     @property
     def finished(self) -> bool:
         """Whether nothing may follow but an end token."""
-        return bool(self._matcher.is_stopped())
+        return bool(self._matcher.is_stopped()) and not self._matcher.is_error()
 
-    def mask_logits(self, logits: torch.Tensor) -> None:
-        """Set the logits (vocab,) of all tokens that may not come next to minus infinity, in place.
-
-        Logits wider than the vocabulary are padding, and never allowed. A token without a logit, such as a
-        padding token that was added to the tokenizer alone, cannot come at all.
+    def allowed(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Return for every token of the vocabulary whether it may come next.
 
         Raises:
             GrammarError: if no token can continue the output, or the grammar is too complex to follow.
         """
         self._matcher.unsafe_compute_mask_ptr(self._bitmask.ctypes.data, self._bitmask.nbytes)
         if self._matcher.is_error():
-            raise GrammarError(f"the grammar cannot be followed: {_one_line(self._matcher.get_error())}")
-        allowed = np.unpackbits(self._bitmask.view(np.uint8), bitorder="little")[: self._vocab_size][
-            : len(logits)
-        ]
-        if not allowed.any():
+            raise GrammarError(f"the grammar cannot be followed: {one_line(self._matcher.get_error())}")
+        bits = np.unpackbits(self._bitmask.view(np.uint8), count=self._vocab_size, bitorder="little")
+        if not bits.any():
             raise GrammarError("the grammar allows no token of this vocabulary")
-        bias = np.where(allowed, np.float32(0.0), np.float32(-np.inf))
-        logits[: len(bias)] += logits.new_tensor(bias)
-        logits[self._vocab_size :] = float("-inf")
+        return bits.view(np.bool_)
 
     def advance(self, token_id: int) -> None:
         """Take the token that was drawn.
@@ -103,18 +80,14 @@ class GrammarMatcher:
             raise GrammarError(f"the grammar does not allow token {token_id} here")
 
 
-def _schema_problem(message: str) -> str:
-    keywords = re.search(r"Unimplemented keys: \[(.*?)\]", message)
-    if keywords:
-        names = keywords.group(1).replace('"', "")
-        return f"the schema uses {names}, which cannot be constrained; remove it, or check it in the tool"
-    return f"the schema cannot be compiled: {_one_line(message)}"
-
-
-def _one_line(message: str) -> str:
-    """Return the sentence of llguidance's message, without its position and its echo of the grammar."""
-    sentence = re.sub(r"^(at )?\d+\(\d+\): ", "", message.strip()).partition("\n")[0]
-    detail = re.search(r"^error: (.*)$", message, flags=re.MULTILINE)
-    if detail:
-        sentence = f"{sentence} {detail.group(1)}"
-    return sentence.removeprefix("failed to compile JSON schema: ")[:200]
+def _compiled(grammar: Grammar, tokenizer: Tokenizer) -> Any:
+    """Return the matcher at the beginning of the grammar, to be copied: a copy costs a thousandth of compiling."""
+    compiled = _COMPILED.setdefault(tokenizer, {})
+    if grammar.lark not in compiled:
+        matcher = llguidance.LLMatcher(tokenizer.llguidance(), grammar.lark, log_level=_SILENT, limits=LIMITS)
+        if matcher.is_error():
+            raise GrammarError(f"the grammar does not compile: {one_line(matcher.get_error())}")
+        for oldest in list(compiled)[: len(compiled) - _MAX_COMPILED + 1]:
+            compiled.pop(oldest, None)
+        compiled[grammar.lark] = matcher
+    return compiled[grammar.lark]

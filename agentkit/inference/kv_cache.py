@@ -173,13 +173,13 @@ class KVCache:
         self.pool.retain(match.pages)
         sequence = KVSequence(self.pool, match.pages, length=start, writable_from=start)
         end = min(len(ids), start + self.room_pages() * self.pool.page_tokens)
-        self.reserve(sequence, end)
-        for run in sequence.slots(start, end):
-            stop = start + run.stop - run.start
-            self.pool.keys[:, :, run] = keys[:, :, start:stop]
-            self.pool.values[:, :, run] = values[:, :, start:stop]
-            start = stop
-        sequence.length = end
+        if self.reserve(sequence, end):
+            for run in sequence.slots(start, end):
+                stop = start + run.stop - run.start
+                self.pool.keys[:, :, run] = keys[:, :, start:stop]
+                self.pool.values[:, :, run] = values[:, :, start:stop]
+                start = stop
+            sequence.length = end
         self.close(sequence, ids, scope=scope, public_tokens=0, disposable=False)
 
     def clear(self) -> None:

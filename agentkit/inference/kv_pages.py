@@ -18,8 +18,9 @@ _GAP = re.compile(rb"\x00+")
 class PagePool:
     """Keys and values of `num_pages` pages, for all layers; page `p` is the slots from `p * page_tokens`.
 
-    `keys` and `values` have the shape (num_layers, num_kv_heads, num_pages * page_tokens, head_dim): pages that
-    are neighbours are one contiguous run of slots in every head. On a CPU the memory is only reserved: the
+    `keys` and `values` have the shape (num_layers, num_kv_heads, slots, head_dim): pages that are neighbours are
+    one contiguous run of slots in every head. Behind the slots of all pages there is a `scratch_slot`, which
+    anybody may write and nobody reads. On a CPU the memory is only reserved: the
     system provides it when a slot is written for the first time, and it is never given back.
     """
 
@@ -36,10 +37,12 @@ class PagePool:
     ) -> None:
         self.num_pages = num_pages
         self.page_tokens = page_tokens
-        shape = (num_layers, num_kv_heads, num_pages * page_tokens, head_dim)
+        self.scratch_slot = num_pages * page_tokens
+        shape = (num_layers, num_kv_heads, self.scratch_slot + 1, head_dim)
         self.keys = torch.empty(shape, dtype=dtype, device=device)
         self.values = torch.empty(shape, dtype=dtype, device=device)
-        self.page_bytes = (self.keys.nbytes + self.values.nbytes) // num_pages
+        slot_bytes = (self.keys.nbytes + self.values.nbytes) // (self.scratch_slot + 1)
+        self.page_bytes = slot_bytes * page_tokens
         self.free_pages = num_pages
         self._references = [0] * num_pages
         self._taken = bytearray(num_pages)  # 1 where the page has a reference

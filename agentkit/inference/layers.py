@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that every reader of torch code knows
 
-from agentkit.inference.attention import Step, attend, store
+from agentkit.inference.attention import Step, store
 from agentkit.inference.config import ModelConfig, WeightType
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.matrices import Matrices
@@ -25,20 +25,21 @@ class DecoderLayers:
         self._head_dim = config.head_dim
         self._eps = config.rms_norm_eps
 
-        def of_each_layer(*names: str) -> list[torch.Tensor]:
-            """Return the tensors of these names, joined; one for each layer."""
-            found = [
-                [tensors[f"model.layers.{index}.{name}.weight"] for name in names]
-                for index in range(config.num_layers)
-            ]
-            return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in found]
+        def of_each_layer(*names: str) -> Iterator[torch.Tensor]:
+            """Yield the tensors of these names, joined, of one layer after another: no two layers are held at once."""
+            for index in range(config.num_layers):
+                parts = [tensors[f"model.layers.{index}.{name}.weight"] for name in names]
+                yield parts[0] if len(parts) == 1 else torch.cat(parts)
 
-        self.attention_norm = torch.stack(of_each_layer("input_layernorm"))
-        self.mlp_norm = torch.stack(of_each_layer("post_attention_layernorm"))
-        self.qkv = Matrices(of_each_layer(*(f"self_attn.{name}_proj" for name in "qkv")), weights)
-        self.output = Matrices(of_each_layer("self_attn.o_proj"), weights)
-        self.gate_up = Matrices(of_each_layer("mlp.gate_proj", "mlp.up_proj"), weights)
-        self.down = Matrices(of_each_layer("mlp.down_proj"), weights)
+        def matrices(*names: str) -> Matrices:
+            return Matrices(of_each_layer(*names), weights, layers=config.num_layers)
+
+        self.attention_norm = torch.stack([*of_each_layer("input_layernorm")])
+        self.mlp_norm = torch.stack([*of_each_layer("post_attention_layernorm")])
+        self.qkv = matrices(*(f"self_attn.{name}_proj" for name in "qkv"))
+        self.output = matrices("self_attn.o_proj")
+        self.gate_up = matrices("mlp.gate_proj", "mlp.up_proj")
+        self.down = matrices("mlp.down_proj")
 
     def __len__(self) -> int:
         return self.qkv.values.shape[0]
@@ -64,7 +65,7 @@ class DecoderLayers:
         keys, values = pool.keys[index], pool.values[index]
         store(keys, step.slots, rotated[:, self._num_heads :])
         store(values, step.slots, heads[:, num_rotated:])
-        attended = attend(rotated[:, : self._num_heads], keys, values, step.spans)
+        attended = step.attend(rotated[:, : self._num_heads], keys, values)
         return self.output.product(attended, index)
 
     def _mlp(self, index: int, hidden: torch.Tensor) -> torch.Tensor:

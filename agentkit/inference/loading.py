@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +12,10 @@ import torch
 from agentkit.errors import ConfigurationError, ModelLoadError
 from agentkit.inference.catalog import ResolvedModel, resolve
 from agentkit.inference.checkpoint import load_checkpoint
-from agentkit.inference.config import EngineConfig
+from agentkit.inference.config import EngineConfig, WeightType
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.model import LlamaModel
+from agentkit.inference.runner import DecodeRunner
 from agentkit.inference.scheduler import is_out_of_memory
 from agentkit.inference.tokenizer import Tokenizer, load_tokenizer
 
@@ -38,8 +40,7 @@ def load_model(reference: str, config: EngineConfig) -> LoadedModel:
     device = _device(config)
     resolved = resolve(reference)
     tokenizer = load_tokenizer(resolved.path)
-    model, fingerprint = _load_weights(resolved, device, config)
-    model.forward(torch.zeros(1, dtype=torch.int64), model.new_buffer(1))  # compiles what is not compiled yet
+    model, fingerprint = _load_weights(resolved, device, kept_types(config, device))
     digest = hashlib.sha256(f"{fingerprint} {tokenizer.fingerprint}".encode()).hexdigest()
     return LoadedModel(name=resolved.name, model=model, tokenizer=tokenizer, fingerprint=digest)
 
@@ -67,6 +68,23 @@ def new_pool(config: EngineConfig, model: LlamaModel) -> PagePool:
         ) from error
 
 
+def new_runner(model: LlamaModel, pool: PagePool) -> DecodeRunner | None:
+    """Return what decodes on a GPU; on a CPU, the model does by itself.
+
+    Raises:
+        ConfigurationError: if the kernels' compiler is missing.
+    """
+    if model.device.type != "cuda":
+        return None
+    try:
+        from agentkit.inference.cuda_graphs import GraphRunner
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"{model.device} needs the package {error.name!r}; install it, or use the device 'cpu'"
+        ) from error
+    return GraphRunner(model, pool)
+
+
 def cache_identity(fingerprint: str | None, model: LlamaModel) -> str:
     """Return a digest of all that keys and values depend on, besides the ids.
 
@@ -92,26 +110,68 @@ def context_length(config: EngineConfig, model: LlamaModel) -> int:
     return config.context_length
 
 
-def _load_weights(
-    resolved: ResolvedModel, device: torch.device, config: EngineConfig
-) -> tuple[LlamaModel, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptTypes:
+    """In which types a model is kept and computes: `hidden` is that of what goes from layer to layer."""
+
+    weights: WeightType
+    hidden: torch.dtype
+    kv: torch.dtype
+
+
+def kept_types(config: EngineConfig, device: torch.device) -> KeptTypes:
+    """Return the types that a configuration means on a device.
+
+    Raises:
+        ConfigurationError: if the device has no use for them.
+    """
+    if device.type == "cpu":
+        # Whatever the weights are kept in: a CPU computes in fp32.
+        kv = getattr(torch, config.kv_dtype or "float32")
+        return KeptTypes(weights=config.weights or "float32", hidden=torch.float32, kv=kv)
+    # A GPU's matrix units multiply bf16, and decoding is as fast as the weights are small.
+    weights = config.weights or ("bfloat16" if device.type == "cuda" else "float32")
+    if weights == "int8":
+        raise ConfigurationError(
+            f"weights='int8' is for the device 'cpu', got {device}; use 'bfloat16' there"
+        )
+    if config.kv_dtype not in (None, weights):
+        raise ConfigurationError(
+            f"kv_dtype is {config.kv_dtype!r} and the weights are {weights!r}; on {device} they must be the same"
+        )
+    hidden = getattr(torch, weights)
+    return KeptTypes(weights=weights, hidden=hidden, kv=hidden)
+
+
+class _HandedOver(Mapping[str, torch.Tensor]):
+    """Tensors that move to a device when they are looked up, once each: none is held in two places for longer."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor], device: torch.device, dtype: torch.dtype) -> None:
+        self._tensors = tensors
+        self._device = device
+        self._dtype = dtype
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._tensors.pop(name).to(self._device, self._dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def _load_weights(resolved: ResolvedModel, device: torch.device, types: KeptTypes) -> tuple[LlamaModel, str]:
     """Return the model on the device and the fingerprint of its checkpoint."""
-    if config.weights == "int8" and device.type != "cpu":
-        raise ConfigurationError(f"weights='int8' is for the CPU, the device is {device}; use 'bfloat16'")
-    # A CPU computes in fp32 whatever the weights are kept in; an accelerator in the type of the weights.
-    dtype = torch.float32 if device.type == "cpu" else getattr(torch, config.weights)
-    kv_dtype = None if config.kv_dtype is None else getattr(torch, config.kv_dtype)
     try:
         checkpoint = load_checkpoint(resolved.path)
-        tensors = {name: tensor.to(device, dtype) for name, tensor in checkpoint.tensors.items()}
-        return (
-            LlamaModel(checkpoint.config, tensors, weights=config.weights, kv_dtype=kv_dtype),
-            checkpoint.fingerprint,
-        )
+        tensors = _HandedOver(checkpoint.tensors, device, types.hidden)
+        model = LlamaModel(checkpoint.config, tensors, weights=types.weights, kv_dtype=types.kv)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise ModelLoadError(f"{resolved.name} does not fit into the memory of {device}") from error
+    return model, checkpoint.fingerprint
 
 
 def _device(config: EngineConfig) -> torch.device:

@@ -5,7 +5,8 @@ Knows products and look-ups of rows, not what they are for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import chain
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that every reader of torch code knows
@@ -29,37 +30,49 @@ class Matrices:
     The scales are fp32, (layers, out, in / 32); an empty tensor where the values need none.
     """
 
-    def __init__(self, matrices: Sequence[torch.Tensor], weights: WeightType | None = None) -> None:
-        """Keep the matrices as `weights` says, or in the dtype that they have.
+    def __init__(
+        self, matrices: Iterable[torch.Tensor], weights: WeightType | None = None, *, layers: int = 1
+    ) -> None:
+        """Keep so many matrices as `weights` says, or in the dtype that they have; each is let go of once it is kept.
 
         Raises:
             ConfigurationError: if int8 is asked for rows that are not whole groups.
         """
-        first = matrices[0]
-        shape = (len(matrices), *first.shape)
+        upcoming = iter(matrices)
+        first = next(upcoming)
         dtype = first.dtype if weights is None else getattr(torch, weights)
         self.scales = torch.empty(0, 0, 0, device=first.device)
-        if dtype == first.dtype and len(matrices) == 1:
+        if dtype == first.dtype and layers == 1:
             self.values = first[None].contiguous()
             return
+        shape = (layers, *first.shape)
+        if dtype == torch.int8:
+            if shape[2] % GROUP:
+                raise ConfigurationError(
+                    f"weights='int8' needs rows of a multiple of {GROUP} weights, these have {shape[2]}; "
+                    "use 'float32' or 'bfloat16'"
+                )
+            self.scales = torch.empty(*shape[:2], shape[2] // GROUP, device=first.device)
         self.values = torch.empty(shape, dtype=dtype, device=first.device)
-        if weights != "int8":
-            for target, matrix in zip(self.values, matrices, strict=True):
-                target.copy_(matrix)
-            return
-        if shape[2] % GROUP:
-            raise ConfigurationError(
-                f"weights='int8' needs rows of a multiple of {GROUP} weights, these have {shape[2]}; "
-                "use 'float32' or 'bfloat16'"
-            )
-        self.scales = torch.empty(*shape[:2], shape[2] // GROUP, device=first.device)
-        for target, scales, matrix in zip(self.values, self.scales, matrices, strict=True):
-            quantize(matrix, target, scales)
+        for layer, matrix in enumerate(chain([first], upcoming)):
+            if dtype == torch.int8:
+                quantize(matrix, self.values[layer], self.scales[layer])
+            else:
+                self.values[layer].copy_(matrix)
 
     @property
     def nbytes(self) -> int:
         """How much memory they take."""
         return self.values.nbytes + self.scales.nbytes
+
+    def widen(self, dtype: torch.dtype) -> None:
+        """Keep what the weights stand for in a wider type from now on: torch would widen them for every product."""
+        if self.values.dtype == dtype:
+            return
+        widened = torch.empty(self.values.shape, dtype=dtype, device=self.values.device)
+        for layer in range(len(widened)):
+            widened[layer] = self._widened(layer, slice(None), dtype)
+        self.values, self.scales = widened, self.scales.new_empty(0, 0, 0)
 
     def product(self, rows: torch.Tensor, layer: int) -> torch.Tensor:
         """Return rows @ matrix.T in the dtype of the rows.

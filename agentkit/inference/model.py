@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from agentkit.errors import InferenceError
-from agentkit.inference.attention import Step, plan
+from agentkit.inference.attention import Attention, Span, Step, attend, plan
 from agentkit.inference.config import ModelConfig, WeightType
-from agentkit.inference.decoder import Decoder
+from agentkit.inference.decoder import compiled_decoder
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.kv_sequence import KVSequence
 from agentkit.inference.layers import DecoderLayers, rms_norm
@@ -36,16 +37,21 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What a part wanted, in fp32: `logits` (as many as wanted, vocab_size), `hidden` (layers, ids, hidden_size)."""
+    """What a part wanted, in fp32: `logits` (as many as wanted, vocab_size), `hidden` (layers, ids, hidden_size).
+
+    `drawn` is the next token, where it was drawn on the device already; the logits hold until the next step then.
+    """
 
     logits: torch.Tensor
     hidden: torch.Tensor | None = None
+    drawn: int | None = None
 
 
 class LlamaModel:
     """A Llama model on the device of its tensors.
 
-    Not safe for concurrent calls; the weights are only read.
+    Not safe for concurrent calls on one pool of pages; the weights are only read. `weight_dtype` is the type that
+    the matrices are rounded to, `kv_dtype` that of the pools.
     """
 
     def __init__(
@@ -58,7 +64,8 @@ class LlamaModel:
     ) -> None:
         """Keep the matrices of the tensors as `weights` says, and keys and values in `kv_dtype`.
 
-        None is the type that the tensors have; that of the norms is computed in.
+        None is the type that the tensors have; that of the norms is computed in. Each tensor is looked up once.
+        Where few rows cannot be computed by compiled functions, smaller weights are widened again, for speed.
 
         Raises:
             ConfigurationError: if `weights` does not fit the sizes of the model.
@@ -72,11 +79,11 @@ class LlamaModel:
         )
         self._frequencies = rotary_frequencies(config).to(self.device)
         self.kv_dtype = self.dtype if kv_dtype is None else kv_dtype
-        self._decoder = (
-            Decoder(config, self._layers, self._norm, self._head)
-            if Decoder.supports(config, self._norm)
-            else None
-        )
+        self.weight_dtype = self._embedding.values.dtype
+        self._decoder = compiled_decoder(config, self._layers, self._norm, self._head, self.new_pool(1))
+        if self._decoder is None:
+            for matrices in self._matrices:
+                matrices.widen(self.dtype)
 
     @property
     def device(self) -> torch.device:
@@ -89,15 +96,14 @@ class LlamaModel:
         return self._norm.dtype
 
     @property
-    def weight_dtype(self) -> torch.dtype:
-        """The type in which the matrices are kept."""
-        return self._embedding.values.dtype
+    def compiled(self) -> bool:
+        """Whether steps of few rows are compiled functions; if not, they are calls of torch's operators."""
+        return self._decoder is not None
 
     @property
     def weight_bytes(self) -> int:
         """How much memory the matrices take."""
-        matrices = {*self._layers.matrices, self._embedding, self._head}
-        return sum(matrix.nbytes for matrix in matrices)
+        return sum(matrices.nbytes for matrices in self._matrices)
 
     def page_bytes(self, page_tokens: int) -> int:
         """Return the bytes of one page of keys and values."""
@@ -147,19 +153,17 @@ class LlamaModel:
         for part in parts:
             part.kv.prepare(part.kv.length + len(part.ids))
         with torch.inference_mode():
-            step = self._step(parts)
+            step, spans = self._step(parts)
             ids = torch.tensor([token_id for part in parts for token_id in part.ids], device=self.device)
             hidden = self._embedding.look_up(ids, self.dtype)
-            ends = [span.rows.stop for span in step.spans]
-            wanted = [
-                row for part, end in zip(parts, ends, strict=True) for row in range(end - part.logits, end)
-            ]
             observed = {layer for part in parts for layer in part.layers}
+            wanted = _wanted_rows(parts, spans)
+            pool = parts[0].kv.pool
             if self._decoder is not None and not observed and len(ids) <= FEW_ROWS:
                 states = {}
-                logits = self._decoder.step(hidden, step, wanted, parts[0].kv.pool)
+                logits = self._decoder.step(hidden, step, spans, wanted, pool)
             else:
-                states = self._states(hidden, step, observed, parts[0].kv.pool)
+                states = self._states(hidden, step, observed, pool)
                 logits = self._logits(states[len(self._layers)][wanted])
         for part in parts:
             part.kv.length += len(part.ids)
@@ -171,10 +175,34 @@ class LlamaModel:
             )
             if part.layers
             else Output(logits=row)
-            for part, span, row in zip(parts, step.spans, rows, strict=True)
+            for part, span, row in zip(parts, spans, rows, strict=True)
         ]
 
-    def _step(self, parts: Sequence[Part]) -> Step:
+    def decode_rows(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        slots: torch.Tensor,
+        *,
+        pool: PagePool,
+        attend: Attention,
+    ) -> torch.Tensor:
+        """Run one id of each row at its position; write its keys and values to its slot of the pool.
+
+        Returns fp32 logits (rows, vocab_size). Never waits for the device, and its shapes depend on no value.
+        """
+        cosines, signed_sines = rotary_angles(self._frequencies, positions, dtype=self.dtype)
+        step = Step(cosines=cosines, signed_sines=signed_sines, slots=slots, attend=attend)
+        hidden = self._embedding.look_up(ids, self.dtype)
+        for index in range(len(self._layers)):
+            hidden = self._layers.forward(index, hidden, pool, step)
+        return self._logits(hidden).float()
+
+    @property
+    def _matrices(self) -> set[Matrices]:
+        return {*self._layers.matrices, self._embedding, self._head}
+
+    def _step(self, parts: Sequence[Part]) -> tuple[Step, list[Span]]:
         slots, spans = plan(
             [(part.kv, len(part.ids)) for part in parts], dtype=self.dtype, device=self.device
         )
@@ -182,7 +210,8 @@ class LlamaModel:
             [torch.arange(part.kv.length, part.kv.length + len(part.ids)) for part in parts]
         )
         cosines, signed_sines = rotary_angles(self._frequencies, positions, dtype=self.dtype)
-        return Step(cosines=cosines, signed_sines=signed_sines, slots=slots, spans=spans)
+        attention = partial(attend, spans=spans)
+        return Step(cosines=cosines, signed_sines=signed_sines, slots=slots, attend=attention), spans
 
     def _states(
         self, hidden: torch.Tensor, step: Step, observed: Set[int], pool: PagePool
@@ -196,4 +225,11 @@ class LlamaModel:
         return states | {len(self._layers): hidden}
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits (rows, vocab_size) of hidden states after the last layer."""
         return self._head.exact_product(rms_norm(hidden, self._norm, self.config.rms_norm_eps), 0)
+
+
+def _wanted_rows(parts: Sequence[Part], spans: Sequence[Span]) -> list[int]:
+    """Return the rows whose logits are wanted, the last ones of each part, one part after another."""
+    ends = [span.rows.stop for span in spans]
+    return [row for part, end in zip(parts, ends, strict=True) for row in range(end - part.logits, end)]

@@ -132,14 +132,14 @@ class PrefixTree:
         node, held = self._root, list(pages)
         for index in range(self._pool.pages_for(len(ids))):
             page_ids = ids[index * size : (index + 1) * size]
-            public = (index + 1) * size <= public_tokens and node.owner is PUBLIC
-            child = self._child(node, page_ids, scope) if len(page_ids) == size else None
+            is_full = len(page_ids) == size
+            child = self._child(node, page_ids, scope) if is_full else None
             if child is None:
                 child = self._add(node, page_ids, pages[index], scope, disposable)
-            if public and child.owner is not PUBLIC:
-                self._publish(child)
-            if len(page_ids) == size:
+            if is_full:
                 held[index] = child.page
+                if (index + 1) * size <= public_tokens and node.owner is PUBLIC:
+                    self._publish(child)
             child.disposable &= disposable
             child.last_used = self._clock
             node = child

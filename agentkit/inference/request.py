@@ -25,7 +25,8 @@ from agentkit.inference.kv_cache import Miss
 from agentkit.inference.kv_sequence import KVSequence
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import Output, Part
-from agentkit.inference.sampler import Sampler
+from agentkit.inference.runner import Row
+from agentkit.inference.sampler import Draw, Sampler
 from agentkit.inference.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -94,6 +95,15 @@ class Request(ABC, Generic[T]):
         ids = self.ids[kv.length : kv.length + count]
         return Part(ids=ids, kv=kv, logits=int(kv.length + len(ids) == len(self.ids)))
 
+    @property
+    def draw(self) -> Draw | None:
+        """How the next token is drawn, where nothing but the logits has a say in it."""
+        return None
+
+    def row(self) -> Row:
+        """Return what the next step computes where the request decodes."""
+        return Row(token_id=self.ids[-1], kv=self._held(), draw=self.draw)
+
     @abstractmethod
     def take(self, output: Output) -> None:
         """Use what a step gave for its part, which `kv` holds by now: append a token, or finish, or neither."""
@@ -137,11 +147,11 @@ class NextTokenRequest(Request[T]):
             return
         if self._prefilled_at is None:
             self._prefilled_at = time.perf_counter()
-        self._use(output.logits[-1])
+        self._use(output)
 
     @abstractmethod
-    def _use(self, logits: torch.Tensor) -> None:
-        """Take the logits (vocab_size,) of the token after `ids`: append one, or finish."""
+    def _use(self, output: Output) -> None:
+        """Take the logits (1, vocab_size) of the token after `ids`, or that token: append one, or finish."""
 
 
 class ScoreRequest(NextTokenRequest[Score]):
@@ -164,8 +174,8 @@ class ScoreRequest(NextTokenRequest[Score]):
         )
         self._candidate_ids = list(candidate_ids)
 
-    def _use(self, logits: torch.Tensor) -> None:
-        logprobs = torch.log_softmax(logits.float(), dim=-1)[self._candidate_ids]
+    def _use(self, output: Output) -> None:
+        logprobs = torch.log_softmax(output.logits[-1], dim=-1)[self._candidate_ids]
         if logprobs.isnan().any():
             raise InferenceError("the model's logits are not numbers")
         self.finished = True
@@ -203,18 +213,32 @@ class GenerationRequest(NextTokenRequest[GeneratedToken]):
         """Compile the grammar."""
         if self._grammar is not None:
             self._constraint = GrammarConstraint(self._grammar, self._tokenizer, self._stop_ids)
+            self._constraint.begin_mask()
 
-    def _use(self, logits: torch.Tensor) -> None:
-        if self._constraint is not None:
-            self._constraint.mask(logits)
-        token_id = self._sampler.draw(logits)
+    @property
+    def draw(self) -> Draw | None:
+        """How the next token is drawn, where no grammar has a say in it."""
+        return self._sampler.next if self._constraint is None else None
+
+    def _use(self, output: Output) -> None:
+        token_id = self._next_token(output)
         self.ids.append(token_id)
         stop_reason = self._stop_reason(token_id)
         if stop_reason is None and self._constraint is not None:
             self._constraint.advance(token_id)
+            self._constraint.begin_mask()
         usage = None if stop_reason is None else self._usage()
         delivered = self._mailbox.send(GeneratedToken(id=token_id, stop_reason=stop_reason, usage=usage))
         self.finished = stop_reason is not None or not delivered
+
+    def _next_token(self, output: Output) -> int:
+        if output.drawn is not None:
+            self._sampler.advance()
+            return output.drawn
+        logits = output.logits[-1]
+        if self._constraint is not None:
+            self._constraint.mask(logits)
+        return self._sampler.draw(logits)
 
     def _stop_reason(self, token_id: int) -> StopReason | None:
         if token_id in self._stop_ids:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from agentkit.errors import ModelLoadError
 from agentkit.inference.config import ModelConfig
+from agentkit.inference.json_files import read_json_object
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -51,11 +52,16 @@ class SafetensorsFolder:
         return tensor.to(torch.float32)
 
 
+def has_safetensors(folder: Path) -> bool:
+    """Whether a folder holds weights in this format."""
+    return (folder / INDEX_FILE).is_file() or (folder / SINGLE_FILE).is_file()
+
+
 def _read_config(folder: Path) -> ModelConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise ModelLoadError(f"{folder} has no config.json: name the folder that holds the model's files")
-    content = _read_json(path)
+    content = read_json_object(path)
     try:
         return ModelConfig.from_hf(content)
     except ModelLoadError as exc:
@@ -82,7 +88,7 @@ def _tensor_files(folder: Path) -> list[Path]:
 
 
 def _shards(index: Path) -> list[Path]:
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_json_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelLoadError(f"{index} has no weight_map; download it again")
     names = sorted({str(name) for name in weight_map.values()})
@@ -90,18 +96,6 @@ def _shards(index: Path) -> list[Path]:
     if outside:
         raise ModelLoadError(f"{index} names files outside its folder, first {outside[0]!r}")
     return [index.parent / name for name in names]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as exc:
-        raise ModelLoadError(
-            f"{path} is not valid JSON ({path.stat().st_size} bytes): {exc}; download it again"
-        ) from exc
-    if not isinstance(content, dict):
-        raise ModelLoadError(f"{path} must hold a JSON object, got {type(content).__name__}")
-    return content
 
 
 def _open(file: Path) -> Any:

@@ -1,7 +1,7 @@
 """Who takes part in the next step of the device, and who waits for memory. Knows no threads and no async.
 
 A step is one forward pass: a chunk of prompts that shields wait for, or else one token for every request that
-decodes and, beside them, one chunk of the other prompts.
+decodes and, beside them, one chunk of the other prompts. With a runner, those that decode are a pass of their own.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 
 from agentkit.errors import AgentKitError, InferenceError
 from agentkit.inference.base import Priority
 from agentkit.inference.kv_cache import KVCache
-from agentkit.inference.model import LlamaModel
+from agentkit.inference.model import LlamaModel, Output
 from agentkit.inference.request import Request
+from agentkit.inference.runner import DecodeRunner
 from agentkit.inference.speed import Speed
 
 AnyRequest: TypeAlias = Request[Any]
+
+Decoding: TypeAlias = Literal["compiled", "torch", "runner"]
+"""Who computes a step of few rows: functions compiled for the CPU, torch's operators, or the runner of a GPU."""
 
 FAIR_CHUNK = 4
 """The prompt with the shortest rest goes first, but every so many chunks the one that came first does."""
@@ -33,7 +37,7 @@ FAIR_CHUNK = 4
 class EngineStats:
     """What an engine holds between two steps. A page that a request shares with the cache counts as both.
 
-    `kv_token_bytes` is what the keys and values of one token take.
+    `weight_bytes` is what the matrices of the model take, `kv_token_bytes` the keys and values of one token.
     """
 
     active_requests: int
@@ -45,6 +49,7 @@ class EngineStats:
     preemptions: int
     weight_bytes: int
     kv_token_bytes: int
+    decoding: Decoding
 
 
 class Scheduler:
@@ -54,20 +59,28 @@ class Scheduler:
     of the lowest priority gives up its own; it is resumed later, with the same output.
     """
 
-    def __init__(self, model: LlamaModel, cache: KVCache, *, prefill_chunk: int) -> None:
+    def __init__(
+        self,
+        model: LlamaModel,
+        cache: KVCache,
+        *,
+        prefill_chunk: int,
+        runner: DecodeRunner | None = None,
+    ) -> None:
+        """Serve with a model; `runner` is what decodes, where the device has a better way than the model's own."""
         self._model = model
+        self._runner = runner
         self.cache = cache
         self.prefill_speed = Speed()  # of steps that have a chunk in them, in tokens
         self._prefill_chunk = prefill_chunk
         self._arrivals = itertools.count()
-        self._ranks: dict[AnyRequest, tuple[int, int]] = {}  # everybody here: priority, then arrival
-        self._waiting: dict[
-            AnyRequest, int
-        ] = {}  # without memory; how many tokens are likely to be prefilled
+        # Everybody here, by priority and then arrival.
+        self._ranks: dict[AnyRequest, tuple[int, int]] = {}
+        # Those without memory, and how many tokens they are likely to prefill.
+        self._waiting: dict[AnyRequest, int] = {}
         self._running: list[AnyRequest] = []
-        self._starved: AnyRequest | None = (
-            None  # there was no room for it; nobody ranked behind it goes first
-        )
+        # There was no room for it: nobody ranked behind it is admitted first.
+        self._starved: AnyRequest | None = None
         self._chunks = 0
         self._verdicts_last = False
         self._preemptions = 0
@@ -76,6 +89,11 @@ class Scheduler:
     def busy(self) -> bool:
         """Whether there is something to do."""
         return bool(self._ranks)
+
+    def warm_up(self) -> None:
+        """Prepare what the first requests would wait for."""
+        if self._runner is not None:
+            self._runner.warm_up()
 
     def submit(self, request: AnyRequest) -> None:
         """Let a request take part from the next step on."""
@@ -102,7 +120,9 @@ class Scheduler:
             if not decodes_now:
                 chosen += self._chunk(Priority.INTERACTIVE) or self._chunk(Priority.BACKGROUND)
         # To make room for one of them may have taken the pages of another.
-        self._run([(request, count) for request, count in chosen if request.kv is not None])
+        able = [(request, count) for request, count in chosen if request.kv is not None]
+        for together in self._passes(able):
+            self._run(together)
 
     def stop(self, error: Exception) -> None:
         """End every request with an error, and drop everything that is cached."""
@@ -124,6 +144,7 @@ class Scheduler:
             preemptions=self._preemptions,
             weight_bytes=self._model.weight_bytes,
             kv_token_bytes=self.cache.pool.page_bytes // self.cache.pool.page_tokens,
+            decoding="runner" if self._runner else "compiled" if self._model.compiled else "torch",
         )
 
     # Whose turn it is
@@ -256,6 +277,15 @@ class Scheduler:
 
     # Steps
 
+    def _passes(self, chosen: list[tuple[AnyRequest, int]]) -> list[list[tuple[AnyRequest, int]]]:
+        """Part those that the runner decodes from those that the model prefills."""
+        if self._runner is None:
+            return [chosen]
+        return [
+            [(request, count) for request, count in chosen if request.decoding],
+            [(request, count) for request, count in chosen if not request.decoding],
+        ]
+
     def _run(self, chosen: list[tuple[AnyRequest, int]]) -> None:
         """Run one pass; if it fails, each request runs alone, and whatever goes wrong then ends that one only."""
         if not chosen:
@@ -263,7 +293,7 @@ class Scheduler:
         counts = [count for _, count in chosen]
         started_at = time.perf_counter()
         try:
-            outputs = self._model.forward_parts([request.part(count) for request, count in chosen])
+            outputs = self._compute(chosen)
         except BaseException as error:  # noqa: BLE001  # a panic in a Rust library is no `Exception`
             if len(chosen) > 1:
                 for one in chosen:
@@ -283,6 +313,11 @@ class Scheduler:
                     disposable=request.disposable,
                 )
             self._guarded(request, partial(request.take, output))
+
+    def _compute(self, chosen: list[tuple[AnyRequest, int]]) -> list[Output]:
+        if self._runner is not None and chosen[0][0].decoding:
+            return self._runner.decode([request.row() for request, _ in chosen])
+        return self._model.forward_parts([request.part(count) for request, count in chosen])
 
     def _guarded(self, request: AnyRequest, action: Callable[[], None]) -> bool:
         """Let a request act; whatever goes wrong in it ends this request and no other. False if it has ended."""

@@ -1,7 +1,6 @@
 """Vectors of 16 floats for compiled functions: load, compute, store. Knows no model.
 
-LLVM lowers them to what the machine has: one AVX-512 register, two of AVX2, four of SSE or NEON. Whoever changes
-this file while developing deletes `__pycache__`: numba watches only the file of the function that it caches.
+LLVM lowers them to what the machine has: one AVX-512 register, two of AVX2, four of SSE or NEON.
 """
 
 from __future__ import annotations

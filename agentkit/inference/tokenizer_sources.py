@@ -15,7 +15,7 @@ from typing import Any
 import tiktoken
 
 from agentkit.errors import ModelLoadError
-from agentkit.inference.gguf_metadata import read_gguf_metadata
+from agentkit.inference.gguf_header import read_gguf_header
 from agentkit.inference.tokenizer_parts import TokenizerParts, byte_level_parts, require_byte_level, sha256_of
 
 # https://github.com/meta-llama/llama-models/blob/main/models/llama3/tokenizer.py
@@ -124,7 +124,7 @@ def _from_tokenizer_json(path: Path) -> TokenizerParts:
 
 
 def _from_gguf(path: Path) -> TokenizerParts:
-    metadata = read_gguf_metadata(path, wanted=lambda key: key.startswith("tokenizer."))
+    metadata = read_gguf_header(path, wanted=lambda key: key.startswith("tokenizer.")).metadata
 
     def value(key: str) -> Any:
         return metadata.get(f"tokenizer.{key}")

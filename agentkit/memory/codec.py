@@ -15,16 +15,18 @@ from typing import Final
 
 from agentkit.cleared import require_cleared
 from agentkit.errors import StoreError
-from agentkit.memory.store import StoredEntry
-from agentkit.memory.transcript import Entry
-from agentkit.messages import Message, message_from_json, message_to_json
+from agentkit.memory.transcript import Entry, StoredEntry
+from agentkit.messages import message_from_json, message_to_json
 
 _ADVICE: Final = "restore a backup or delete the session"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One entry as a store keeps it: JSON in UTF-8, int32 little-endian ids, and a CRC-32 over all of it."""
+    """One entry as a store keeps it: JSON in UTF-8, int32 little-endian ids, and a CRC-32 over all of it.
+
+    The JSON is the message with `message_id`, `decision_ids` and `pinned` beside its own fields.
+    """
 
     turn: int
     generated: bool
@@ -55,7 +57,8 @@ def decode_entries(records: Sequence[Record], *, session_id: str) -> tuple[Store
 
 
 def _encode(entry: Entry) -> Record:
-    message = _message_bytes(require_cleared(entry.message))
+    require_cleared(entry.message)
+    message = _message_bytes(entry)
     ids = _ids_bytes(entry.ids)
     return Record(
         turn=entry.turn,
@@ -70,16 +73,29 @@ def _decode(record: Record, name: str) -> StoredEntry:
     try:
         if record.checksum != _checksum(record.turn, record.generated, record.message, record.ids):
             raise StoreError(f"{name} is damaged: its checksum does not fit; {_ADVICE}")
-        message = message_from_json(json.loads(record.message.decode("utf-8", "surrogatepass")))
-        ids = _ids_from_bytes(record.ids)
+        data = json.loads(record.message.decode("utf-8", "surrogatepass"))
+        return StoredEntry(
+            message=message_from_json(data),
+            ids=_ids_from_bytes(record.ids),
+            turn=record.turn,
+            generated=record.generated,
+            message_id=str(data.get("message_id", "")),
+            decision_ids=tuple(str(decision_id) for decision_id in data.get("decision_ids", ())),
+            pinned=bool(data.get("pinned", False)),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise StoreError(f"{name} cannot be read; {_ADVICE}") from exc
-    return StoredEntry(message=message, ids=ids, turn=record.turn, generated=record.generated)
 
 
-def _message_bytes(message: Message) -> bytes:
+def _message_bytes(entry: Entry) -> bytes:
+    message = entry.message.value
+    data = message_to_json(message) | {
+        "message_id": entry.message_id,
+        "decision_ids": list(entry.decision_ids),
+        "pinned": entry.pinned,
+    }
     try:
-        text = json.dumps(message_to_json(message), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as exc:
         raise StoreError(f"a message of role {message.role.value} cannot be written as JSON") from exc
     # A lone surrogate is not UTF-8, yet a tool call or a terminal can produce one: it must not cost the turn.

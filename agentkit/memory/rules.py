@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Final
 
 from agentkit.errors import ConfigurationError, SessionBusyError, StoreError
@@ -40,6 +40,38 @@ def check_prefix(prefix: str) -> None:
         )
 
 
+def tenant_of(session_id: str) -> str:
+    """Return whom a session belongs to: the part of its id before the last slash, "" where there is none."""
+    return session_id.rpartition("/")[0]
+
+
+def check_same_tenant(session_id: str, fork_id: str) -> None:
+    """Accept a fork that stays with its tenant.
+
+    Raises:
+        ConfigurationError: otherwise.
+    """
+    tenant, other = tenant_of(session_id), tenant_of(fork_id)
+    if tenant != other:
+        raise ConfigurationError(
+            f"a fork stays with its tenant {tenant!r}, {fork_id!r} is of tenant {other!r}; "
+            "export the session and import it there"
+        )
+
+
+def check_turn(session_id: str, turn: int, *, turns: Iterable[int]) -> None:
+    """Accept one of the turns that a session's context holds; 0, the time before the first, is always one.
+
+    Raises:
+        ConfigurationError: otherwise.
+    """
+    known = {0, *turns}
+    if turn not in known:
+        raise ConfigurationError(
+            f"session {session_id!r} has no turn {turn} in its context; it has {min(known)} to {max(known)}"
+        )
+
+
 def check_version(session_id: str, version: int, *, expected: int) -> None:
     """Accept a commit by somebody who saw the last version; a session that does not exist has version 0.
 
@@ -66,6 +98,27 @@ def kept_entries(session_id: str, num_entries: int, *, replace_from: int | None)
             f"session {session_id!r} has {num_entries} entries, cannot replace from {replace_from}"
         )
     return replace_from
+
+
+def forked_entries(source_id: str, available: int, *, wanted: int | None) -> int:
+    """Return how many entries a fork begins with.
+
+    Raises:
+        StoreError: if its source has fewer.
+    """
+    if wanted is None:
+        return available
+    if not 0 <= wanted <= available:
+        raise StoreError(f"session {source_id!r} has {available} entries, cannot fork {wanted}")
+    return wanted
+
+
+def busy(session_id: str) -> SessionBusyError:
+    """Return the error for a session that somebody holds."""
+    return SessionBusyError(
+        f"session {session_id!r} is in use by another run, here or in another process; "
+        "wait for it, or fork the session"
+    )
 
 
 def check_fork(source_id: str, target_id: str, *, existing: Container[str]) -> None:

@@ -10,17 +10,19 @@ from agentkit.memory.sqlite import SQLiteStore
 from agentkit.memory.store import Store
 from agentkit.nearest import nearest
 
-_FORMS: Final = "memory:// or sqlite:///relative.db or sqlite:////absolute/path.db"
-_SCHEMES: Final = ("memory", "sqlite")
+_FORMS: Final = (
+    "memory:// or sqlite:///relative.db or sqlite:////absolute/path.db or postgresql://user@host/database"
+)
+_SCHEMES: Final = ("memory", "sqlite", "postgresql", "postgres")
 
 
 def open_store(url: str | Store | None) -> Store:
     """Return the store that a URL names; None means one in the process; a store is returned as it is.
 
-    The file of a SQLite store is opened by its first operation.
+    A SQLite file is opened, and PostgreSQL connected to, by the first operation.
 
     Raises:
-        ConfigurationError: if the URL names no store.
+        ConfigurationError: if the URL names no store, or one whose extra is not installed.
     """
     if url is None:
         return MemoryStore()
@@ -30,12 +32,16 @@ def open_store(url: str | Store | None) -> Store:
         return url
     scheme, separator, rest = url.partition("://")
     if not separator:
-        raise ConfigurationError(f"store {url!r} has no scheme; write {_FORMS}")
+        # It may be a connection string with a password.
+        shown = "" if "@" in url or "=" in url else f" {url!r}"
+        raise ConfigurationError(f"store{shown} has no scheme; write {_FORMS}")
     match scheme.lower():
         case "memory":
             return _memory(url, rest)
         case "sqlite":
             return _sqlite(url, rest)
+        case "postgresql" | "postgres":
+            return _postgres(rest)
         case _:
             raise ConfigurationError(f"store scheme {scheme!r} is unknown{_nearest(scheme)}; write {_FORMS}")
 
@@ -59,6 +65,13 @@ def _sqlite(url: str, rest: str) -> SQLiteStore:
     if path == ":memory:":
         raise ConfigurationError(f"store {url!r} would be gone with its connection; write memory://")
     return SQLiteStore(path)
+
+
+def _postgres(rest: str) -> Store:
+    # Imported here: psycopg is an extra.
+    from agentkit.memory.postgres import PostgresStore
+
+    return PostgresStore(f"postgresql://{rest}")
 
 
 def _nearest(scheme: str) -> str:

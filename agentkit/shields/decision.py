@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from agentkit.cleared import Cleared
 from agentkit.shields.base import Action, Finding, Stage
@@ -55,6 +55,16 @@ class Outcome:
             "shadow": self.shadow,
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read an outcome written by `to_json`.
+
+        Raises:
+            KeyError, ValueError, TypeError: if the data is no outcome.
+        """
+        enums = {"status": OutcomeStatus(data["status"]), "action": Action(data["action"])}
+        return cls(**{**data, **enums})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
@@ -65,7 +75,7 @@ class Decision:
     `deciding` is the outcome that led here, None when every shield passed. When a person was asked, `escalation`
     says what they answered: released content goes on under the next strictest action, refused content is blocked;
     `action` is never `escalate`. `findings` are the spans of the judged text that were redacted, merged and in
-    order; empty unless `redact`.
+    order; empty unless `redact`. `id` is given by whoever keeps the decision, "" before that.
     """
 
     stage: Stage
@@ -76,6 +86,7 @@ class Decision:
     deciding: Outcome | None = None
     escalation: Escalation | None = None
     findings: tuple[Finding, ...] = ()
+    id: str = ""
 
     def __post_init__(self) -> None:
         if self.cleared is not None and self.action is Action.BLOCK:
@@ -117,6 +128,28 @@ class Decision:
             ],
             "outcomes": [outcome.to_json() for outcome in self.outcomes],
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, decision_id: str) -> Self:
+        """Read the record of a decision, written by `to_json`; it clears nothing.
+
+        Raises:
+            KeyError, ValueError, TypeError: if the data is no decision.
+        """
+        outcomes = tuple(Outcome.from_json(outcome) for outcome in data["outcomes"])
+        said = (data["shield"], data["category"], data["reason"])
+        enforced = [outcome for outcome in outcomes if not outcome.shadow]
+        return cls(
+            stage=Stage(data["stage"]),
+            action=Action(data["action"]),
+            outcomes=outcomes,
+            content_digest=data["content_digest"],
+            cleared=None,
+            deciding=next((one for one in enforced if (one.shield, one.category, one.reason) == said), None),
+            escalation=None if data["escalation"] is None else Escalation(data["escalation"]),
+            findings=tuple(Finding(**found) for found in data["findings"]),
+            id=decision_id,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

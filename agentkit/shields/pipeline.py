@@ -141,9 +141,12 @@ class Pipeline:
             check = await run_check(shields[rule.shield], content, self._policy.failure.timeout_ms / 1000)
             judged[index] = self._judged(rule, check)
 
-        async with anyio.create_task_group() as group:
-            for index, rule in enumerate(rules):
-                group.start_soon(run, index, rule)
+        if len(rules) == 1:
+            await run(0, rules[0])  # nothing runs beside it
+        else:
+            async with anyio.create_task_group() as group:
+                for index, rule in enumerate(rules):
+                    group.start_soon(run, index, rule)
         return [judged[index] for index in range(len(rules))]
 
     def _judged(self, rule: Rule, check: Check) -> _Judged:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from agentkit.tools.approval import ApprovalDecision, ApprovalRequest, Approver, ask, call_digest
+from agentkit.tools.approval import ApprovalDecision, ApprovalRequest, Approver, ask, ask_later, call_digest
 from agentkit.tools.base import Approval, Code, Effect, Tool, Trust
+from agentkit.tools.call_context import CallContext, current_call, idempotency_key
 from agentkit.tools.decorator import tool
 from agentkit.tools.executor import Executor, ToolOutcome, ToolStatus
 from agentkit.tools.toolset import Toolset
@@ -13,6 +14,7 @@ __all__ = [
     "ApprovalDecision",
     "ApprovalRequest",
     "Approver",
+    "CallContext",
     "Code",
     "Effect",
     "Executor",
@@ -22,6 +24,9 @@ __all__ = [
     "Toolset",
     "Trust",
     "ask",
+    "ask_later",
     "call_digest",
+    "current_call",
+    "idempotency_key",
     "tool",
 ]

@@ -21,10 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 class ApprovalDecision(StrEnum):
-    """What a person answered."""
+    """What a person answered. `LATER` ends the run as `awaiting_approval`; the session keeps the question."""
 
     APPROVE = "approve"
     DENY = "deny"
+    LATER = "later"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +56,15 @@ class Approver(Protocol):
     def __call__(
         self, request: ApprovalRequest, /
     ) -> Awaitable[ApprovalDecision | bool] | ApprovalDecision | bool:
-        """Return True or `ApprovalDecision.APPROVE` to let the call run.
+        """Return True or `ApprovalDecision.APPROVE` to let the call run, `LATER` to decide another time.
 
         Anything else, or an error, refuses it.
         """
+
+
+def ask_later(request: ApprovalRequest) -> ApprovalDecision:  # an approver takes a request
+    """Answer every request with `LATER`: for an application that decides by `Session.approve` or `deny`."""
+    return ApprovalDecision.LATER
 
 
 def call_digest(call: ToolCall) -> str:
@@ -66,16 +72,18 @@ def call_digest(call: ToolCall) -> str:
     return hashlib.sha256(call.canonical().encode("utf-8", "surrogatepass")).hexdigest()
 
 
-async def ask(approver: Approver | None, request: ApprovalRequest) -> bool:
-    """Return whether the call may run. No approver, an error, or an unclear answer means no."""
+async def ask(approver: Approver | None, request: ApprovalRequest) -> ApprovalDecision:
+    """Return what the approver says. No approver, an error, or an unclear answer means no."""
     if approver is None:
-        return False
+        return ApprovalDecision.DENY
     try:
         answer = await _answer(approver, request)
     except Exception as error:  # noqa: BLE001  # a broken approver refuses
         logger.warning("approver failed with %s; call %s is refused", type(error).__name__, request.call_id)
-        return False
-    return answer is True or answer is ApprovalDecision.APPROVE
+        return ApprovalDecision.DENY
+    if answer is True:
+        return ApprovalDecision.APPROVE
+    return answer if isinstance(answer, ApprovalDecision) else ApprovalDecision.DENY
 
 
 async def _answer(approver: Approver, request: ApprovalRequest) -> object:

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from agentkit.errors import ToolDefinitionError
 from agentkit.json_schema import closed, unknown_references
-from agentkit.messages import ToolSpec
+from agentkit.messages import Origin, ToolSpec
 from agentkit.tools.validation import check_arguments
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
@@ -76,6 +76,11 @@ class Tool:
     `parameters` is the JSON Schema that the model is shown. Arguments are checked against a closed copy of it
     (no unknown names), then converted by `types`, one pydantic adapter an argument; an argument without an
     adapter keeps its JSON value.
+
+    `idempotent` promises that making a call twice with one `current_call().idempotency_key` has its effect
+    once: a call whose outcome a crash has hidden is then made again without asking.
+
+    `origin` is `Origin.MEMORY` for a tool over long-term memory, whose results are judged at stage `memory`.
     """
 
     name: str
@@ -87,6 +92,8 @@ class Tool:
     timeout: float = 10.0
     retries: int = 0
     trust: Trust = Trust.UNTRUSTED
+    idempotent: bool = False
+    origin: Origin = Origin.TOOL
     code_arguments: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, TypeAdapter[Any]] = field(default_factory=dict, repr=False)
     _validator: Draft202012Validator = field(init=False, repr=False)
@@ -133,6 +140,10 @@ class Tool:
             return f"retries must be an integer in [0, {MAX_RETRIES}], got {self.retries!r}"
         if self.retries and self.effect is not Effect.READ:
             return f'retries={self.retries} could repeat its effect; only effect="read" tools are retried'
+        if self.origin not in (Origin.TOOL, Origin.MEMORY):
+            return f'origin must be "tool" or "memory", got "{self.origin}"'
+        if self.origin is Origin.MEMORY and self.trusted:
+            return 'origin="memory" cannot be trusted: what was remembered may be anybody\'s words'
         return self._schema_problem()
 
     def _schema_problem(self) -> str | None:

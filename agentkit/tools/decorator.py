@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeVar, overload
 
 from agentkit.errors import ToolDefinitionError
+from agentkit.messages import Origin
 from agentkit.tools.base import Approval, Effect, Tool, Trust, check_name
 from agentkit.tools.schema import read_signature
 
@@ -24,6 +25,8 @@ def tool(
     timeout: float = ...,
     retries: int = ...,
     trust: Trust | Literal["untrusted", "trusted"] = ...,
+    idempotent: bool = ...,
+    origin: Origin | Literal["tool", "memory"] = ...,
     name: str | None = ...,
     description: str | None = ...,
 ) -> Tool: ...
@@ -37,6 +40,8 @@ def tool(
     timeout: float = ...,
     retries: int = ...,
     trust: Trust | Literal["untrusted", "trusted"] = ...,
+    idempotent: bool = ...,
+    origin: Origin | Literal["tool", "memory"] = ...,
     name: str | None = ...,
     description: str | None = ...,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
@@ -51,6 +56,8 @@ def tool(
     timeout: float = 10.0,
     retries: int = 0,
     trust: Trust | Literal["untrusted", "trusted"] = Trust.UNTRUSTED,
+    idempotent: bool = False,
+    origin: Origin | Literal["tool", "memory"] = Origin.TOOL,
     name: str | None = None,
     description: str | None = None,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
@@ -78,6 +85,10 @@ def tool(
         retries: How often a call that failed with an exception is tried again; only for `effect="read"`. A
             `ToolError` is an answer and a timeout is final: neither is tried again.
         trust: `trusted` vouches that results carry nobody else's words. Everything fetched is `untrusted`.
+        idempotent: Calls with one `current_call().idempotency_key` have their effect once, however often they
+            are made: after a crash a call without a known result is made again instead of asking a person.
+        origin: `memory` for a tool over long-term memory: its results are judged at stage `memory` instead of
+            `tool_result`.
         name: The name for the model; the function's own by default.
         description: What the tool does; the docstring's text by default.
 
@@ -100,6 +111,8 @@ def tool(
             timeout=timeout,
             retries=retries,
             trust=_choice(Trust, "trust", trust, tool_name),
+            idempotent=idempotent,
+            origin=_choice(Origin, "origin", origin, tool_name),
             code_arguments=signature.code_arguments,
             types=signature.types,
         )

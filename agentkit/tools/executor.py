@@ -35,6 +35,7 @@ from agentkit.errors import (
 )
 from agentkit.messages import ToolCall
 from agentkit.tools.base import Effect, Tool
+from agentkit.tools.call_context import serving
 from agentkit.tools.results import as_text, cut
 from agentkit.tools.toolset import Toolset
 
@@ -97,7 +98,8 @@ class Executor:
         asked = require_cleared(call)
         started = perf_counter()
         attempts = _Attempts()
-        status, text = await self._attempt(asked, attempts)
+        with serving(asked):
+            status, text = await self._attempt(asked, attempts)
         logger.debug("tool call %s ended as %s after %d attempts", asked.id, status, attempts.count)
         content, truncated = cut(text, self._result_chars)
         return ToolOutcome(
@@ -122,11 +124,12 @@ class Executor:
         for call in calls:
             require_cleared(call)
         outcomes: list[ToolOutcome] = []
-        for group in self._groups(calls):
-            outcomes += await self._run_group(group)
+        for group in self.groups(calls):
+            outcomes += await self.run_group(group)
         return tuple(outcomes)
 
-    def _groups(self, calls: Sequence[Cleared[ToolCall]]) -> Iterator[list[Cleared[ToolCall]]]:
+    def groups(self, calls: Sequence[Cleared[ToolCall]]) -> Iterator[list[Cleared[ToolCall]]]:
+        """Part the calls of one step into what may run side by side, in order: neighbouring reads, or one call."""
         reads: list[Cleared[ToolCall]] = []
         for call in calls:
             if self._only_reads(call.value):
@@ -142,7 +145,12 @@ class Executor:
     def _only_reads(self, call: ToolCall) -> bool:
         return call.name in self._toolset and self._toolset.get(call.name).effect is Effect.READ
 
-    async def _run_group(self, group: list[Cleared[ToolCall]]) -> list[ToolOutcome]:
+    async def run_group(self, group: Sequence[Cleared[ToolCall]]) -> list[ToolOutcome]:
+        """Run calls side by side, at most `MAX_PARALLEL` at once; outcomes come in the order of the calls.
+
+        Raises:
+            TypeError: if a call was not cleared.
+        """
         if len(group) == 1:
             return [await self.run(group[0])]
         outcomes: dict[int, ToolOutcome] = {}

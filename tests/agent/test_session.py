@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agentkit import Agent, ConfigurationError, RunStatus, SessionBusyError, StoreError, tool
+from agentkit import Agent, ConfigurationError, RunStatus, SessionBusyError, StoreError, TextDelta, tool
 from agentkit.memory import MemoryStore
 from agentkit.messages import Role
 from agentkit.testing import ScriptedEngine, byte_tokenizer
@@ -81,14 +81,26 @@ async def test_two_turns_at_once_are_refused():
 async def test_two_agents_on_one_session_do_not_overwrite_each_other():
     store = MemoryStore()
     first, _ = scripted("One.", "Two.")
-    second, _ = scripted("Other.")
+    second, engine = scripted("Other.")
     async with first, second:
         ours = first.session("t/1", store=store)
         await ours.run("Count")
         theirs = await second.session("t/1", store=store).load()
         await ours.run("Go on")
-        with pytest.raises(SessionBusyError):
-            await theirs.run("Me too")
+        assert (await theirs.run("Me too")).output == "Other."
+    assert "Two." in engine.prompts[-1]
+    said = [message.content for message in theirs.messages if message.role is Role.ASSISTANT]
+    assert said == ["One.", "Two.", "Other."]
+
+
+async def test_a_session_that_runs_elsewhere_is_busy():
+    store = MemoryStore()
+    first = Agent(ScriptedEngine(["Slow and long."], seconds_per_token=0.02), policy=policy())
+    second, _ = scripted("Other.")
+    async with first, second, first.session("t/1", store=store).stream("Hi"):
+        await anyio.sleep(0.05)
+        with pytest.raises(SessionBusyError, match="in use by another run"):
+            await second.session("t/1", store=store).run("Me too")
 
 
 async def test_cancelling_a_run_gives_a_result_and_leaves_the_session_usable():
@@ -97,8 +109,9 @@ async def test_cancelling_a_run_gives_a_result_and_leaves_the_session_usable():
     async with agent:
         session = agent.session()
         async with session.stream("Hi") as run:
-            async for _event in run:
-                run.cancel()
+            async for event in run:
+                if isinstance(event, TextDelta):
+                    run.cancel()
         assert run.result.status is RunStatus.CANCELLED
         assert session.messages == ()
         assert (await session.run("Again")).output == "Fine."

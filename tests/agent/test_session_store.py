@@ -22,22 +22,6 @@ from tests.agent.support import policy, scripted
 CANARY = "xyzzy"
 
 
-async def test_a_session_that_lost_a_race_can_be_loaded_again():
-    store = MemoryStore()
-    first, _ = scripted("One.", "Two.")
-    second, engine = scripted("Lost.", "Fine.")
-    async with first, second:
-        ours = first.session("t/1", store=store)
-        await ours.run("Count")
-        theirs = await second.session("t/1", store=store).load()
-        await ours.run("Go on")
-        with pytest.raises(SessionBusyError, match="load it again"):
-            await theirs.run("Me too")
-        await theirs.load()
-        assert (await theirs.run("Again")).output == "Fine."
-    assert "Two." in engine.prompts[-1]
-
-
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5])
 async def test_a_native_cancellation_during_the_commit_leaves_the_session_usable(tmp_path: Path, steps: int):
     class SlowStore(SQLiteStore):
@@ -113,7 +97,7 @@ async def test_a_turn_in_progress_is_not_forked():
         async with session.stream("Hi"):
             await anyio.sleep(0.15)
             with pytest.raises(SessionBusyError):
-                await session.fork("t/2")
+                await session.fork("branch")
 
 
 async def test_a_load_beside_the_first_run_does_not_lose_its_turn():

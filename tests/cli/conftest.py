@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.driving import POLICY, Cli
+from tests.cli.kept_sessions import KeptSessions
 
 _TOOLS = '''\
+from pathlib import Path
 from agentkit import tool
 
 @tool(effect="read")
@@ -27,6 +29,8 @@ def send_mail(text: str) -> str:
     Args:
         text: What it says.
     """
+    with Path("outbox.txt").open("a") as outbox:
+        outbox.write(text + "\\n")
     return "sent"
 
 def plain(): ...
@@ -57,6 +61,11 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "object.json").write_text("{}")
     (tmp_path / "empty.json").write_text("")
     return tmp_path
+
+
+@pytest.fixture
+def kept(folder: Path) -> KeptSessions:
+    return KeptSessions(folder)
 
 
 @pytest.fixture

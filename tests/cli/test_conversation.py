@@ -25,7 +25,9 @@ def test_run_prints_the_answer(cli: Cli) -> None:
 def test_run_in_json_has_stable_fields(cli: Cli) -> None:
     outcome = cli("run", "Say hi.", *BRIEF, "--max-tokens", "4", "--json")
     result = outcome.json
-    assert list(result) == ["status", "output", "limit", "truncated", "messages", "decisions", "usage"]
+    assert list(result) == [
+        "status", "output", "limit", "truncated", "messages", "decisions", "approvals", "usage",
+    ]  # fmt: skip
     assert (result["status"], result["truncated"], result["usage"]["output_tokens"]) == ("completed", True, 4)
     assert [message["role"] for message in result["messages"]] == ["user", "assistant"]
     assert [decision["stage"] for decision in result["decisions"]] == ["user_input", "model_output"]

@@ -43,7 +43,9 @@ def test_a_policy_whose_model_is_missing_is_unsafe(cli: Cli, folder: Path) -> No
     (folder / "shields.yaml").write_text(changed)
     outcome = cli("doctor", "-p", "shields.yaml")
     assert outcome.code == 1
-    missing = "failed  shields: no model at no-such-model: name a folder with safetensors, or a .gguf file\n"
+    missing = (
+        "failed  shields: no model at no-such-model: name a folder that holds a model, or a .gguf file\n"
+    )
     assert missing in outcome.out
     assert outcome.out.endswith("Not safe: see what failed above.\n")
 

@@ -11,7 +11,12 @@ from agentkit.cli.app import STAGES
 from agentkit.shields.base import Stage
 from tests.cli.driving import Cli
 
-COMMANDS = ("demo", "chat", "run", "scan", "prompt", "parse", "models", "doctor", "policy")
+COMMANDS = ("demo", "chat", "run", "scan", "prompt", "parse", "models", "doctor", "policy", "sessions")
+OF_POLICY = ("check", "explain", "test")
+OF_SESSIONS = (
+    "list", "show", "resume", "approve", "deny", "abandon", "fork", "rollback", "export", "import", "delete",
+    "prune", "audit", "backup",
+)  # fmt: skip
 
 WRONG = {
     "scna": "no such command 'scna'; did you mean 'scan'? See `agentkit --help`",
@@ -52,7 +57,7 @@ WRONG = {
         "(`agentkit models` lists them), a folder, a .gguf file or a hub id such as owner/name"
     ),
     "run hi -p shields.yaml -m ./nowhere": (
-        "no model at nowhere: name a folder with safetensors, or a .gguf file"
+        "no model at nowhere: name a folder that holds a model, or a .gguf file"
     ),
     "run hi -t cli_test_tools": (
         "--tool 'cli_test_tools' must be module:object, for instance examples.weather:get_current_temperature"
@@ -76,8 +81,15 @@ WRONG = {
     ),
     "chat -p shields.yaml -s a --store sqlte:///x.db": (
         "store scheme 'sqlte' is unknown, did you mean 'sqlite'?; "
-        "write memory:// or sqlite:///relative.db or sqlite:////absolute/path.db"
+        "write memory:// or sqlite:///relative.db or sqlite:////absolute/path.db or "
+        "postgresql://user@host/database"
     ),
+    "run hi -s ab!": "a session id has only letters, digits and . _ : @ / -, got '!' at position 2",
+    "sessions": "missing command; see `agentkit sessions --help`",
+    "sessions lst": "no such command 'lst'; did you mean 'list'? See `agentkit sessions --help`",
+    "sessions show": "missing argument 'ID'; see `agentkit sessions show --help`",
+    "sessions rollback a -1": "no such option: -1; see `agentkit sessions rollback --help`",
+    "sessions prune": "missing option '--older-than'; see `agentkit sessions prune --help`",
     "prompt queston.json": "there is no file queston.json; did you mean 'question.json'?",
     "prompt broken.json": (
         "broken.json is not JSON: expecting property name enclosed in double quotes (column 3)"
@@ -155,14 +167,15 @@ def test_stdin_that_is_not_utf8_says_where(cli: Cli, command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", *COMMANDS, *(f"policy {name}" for name in ("check", "explain", "test"))]
+    "command",
+    ["", *COMMANDS, *(f"policy {name}" for name in OF_POLICY), *(f"sessions {name}" for name in OF_SESSIONS)],
 )
 def test_help_fits_80_columns_and_has_an_example(cli: Cli, command: str) -> None:
     outcome = cli(*command.split(), "--help")
     assert outcome.code == 0
     assert max(map(len, outcome.out.splitlines())) <= 80
     assert "..." not in outcome.out.replace("[ARGS]...", "").replace("{FILE}...", "")
-    if command not in ("", "policy"):
+    if command not in ("", "policy", "sessions"):
         assert f"Example: agentkit {command}" in outcome.out
 
 

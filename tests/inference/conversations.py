@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import torch
 from hypothesis import strategies as st
 
 from agentkit.inference.base import Grammar
@@ -45,7 +44,11 @@ HOSTILE = [
 
 @cache
 def llama3() -> Tokenizer:
-    return load_tokenizer(_package_folder("llama_models") / "llama3")
+    return load_tokenizer(llama3_tokenizer_file().parent)
+
+
+def llama3_tokenizer_file() -> Path:
+    return _package_folder("llama_models") / "llama3" / "tokenizer.model"
 
 
 @cache
@@ -105,9 +108,7 @@ def matches(grammar: Grammar | None, tokenizer: Tokenizer, ids: Sequence[int]) -
     assert grammar is not None
     matcher = GrammarMatcher(grammar, tokenizer)
     for token_id in ids:
-        logits = torch.zeros(tokenizer.vocab_size)
-        matcher.mask_logits(logits)
-        if logits[token_id] != 0.0:
+        if not matcher.allowed()[token_id]:
             return False
         matcher.advance(token_id)
     return matcher.accepting

@@ -1,15 +1,17 @@
-"""Random-weight Llama models of transformers, and how to write one as a GGUF file."""
+"""Random-weight Llama models of transformers, and how to write one as a GGUF file or as Meta does."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter
-from gguf.quants import dequantize, quantize
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.inference.ggml_blocks import packed, unpacked
 
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -31,6 +33,22 @@ _GGUF_LAYER = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+}
+_META_LAYER = {
+    "input_layernorm": "attention_norm",
+    "self_attn.q_proj": "attention.wq",
+    "self_attn.k_proj": "attention.wk",
+    "self_attn.v_proj": "attention.wv",
+    "self_attn.o_proj": "attention.wo",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "feed_forward.w1",
+    "mlp.up_proj": "feed_forward.w3",
+    "mlp.down_proj": "feed_forward.w2",
+}
+_META_TOP = {
+    "model.embed_tokens.weight": "tok_embeddings.weight",
+    "model.norm.weight": "norm.weight",
+    "lm_head.weight": "output.weight",
 }
 _GGUF_TOP = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -104,13 +122,68 @@ def _add_tensor(
     writer: GGUFWriter, name: str, weight: torch.Tensor, config: LlamaConfig, kind: GGMLQuantizationType
 ) -> None:
     kind = kind if weight.ndim == 2 else GGMLQuantizationType.F32
-    weight.copy_(torch.from_numpy(dequantize(quantize(weight.numpy(), kind), kind).copy()))
-    rows = weight.numpy()
+    rows = packed(weight.numpy(), kind)
+    weight.copy_(torch.from_numpy(unpacked(rows, kind)))
+    writer.add_tensor(_gguf_name(name), _pairs_rotated(name, rows, config), raw_dtype=kind)
+
+
+def save_as_meta(
+    model: LlamaForCausalLM,
+    folder: Path,
+    *,
+    num_files: int = 1,
+    embedding_axis: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write the model as Meta publishes one: `params.json` and a part of every matrix in each file.
+
+    Llama 3 has the embedding split by its tokens, Llama 2 by its columns.
+    """
+    folder.mkdir()
+    (folder / "params.json").write_text(json.dumps(_meta_params(model.config)))
+    parts: list[dict[str, torch.Tensor]] = [{} for _ in range(num_files)]
+    for name, weight in model.state_dict().items():
+        rows = torch.from_numpy(_pairs_rotated(name, weight.numpy(), model.config)).to(dtype)
+        for part, piece in zip(parts, _meta_pieces(name, rows, num_files, embedding_axis), strict=True):
+            part[_meta_name(name)] = piece.clone()
+    for index, part in enumerate(parts):
+        torch.save(part, folder / f"consolidated.{index:02d}.pth")
+    return folder
+
+
+def _meta_params(config: LlamaConfig) -> dict[str, Any]:
+    params: dict[str, Any] = {
+        "dim": config.hidden_size,
+        "n_layers": config.num_hidden_layers,
+        "n_heads": config.num_attention_heads,
+        "n_kv_heads": config.num_key_value_heads,
+        "vocab_size": config.vocab_size,
+        "ffn_dim_multiplier": 0.5,  # 8 / 3 of the dimension are 170, half of that is 85
+        "multiple_of": 32,  # which makes 96
+        "norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope_parameters["rope_theta"],
+    }
+    scaled = config.rope_parameters["rope_type"] == "llama3"
+    return params | {"use_scaled_rope": True} if scaled else params
+
+
+def _meta_pieces(
+    name: str, rows: torch.Tensor, num_files: int, embedding_axis: int
+) -> tuple[torch.Tensor, ...]:
+    if rows.ndim == 1:
+        return (rows,) * num_files
+    by_column = name.endswith(("o_proj.weight", "down_proj.weight"))
+    axis = embedding_axis if "embed" in name else 1 if by_column else 0
+    return rows.chunk(num_files, dim=axis)
+
+
+def _pairs_rotated(name: str, rows: np.ndarray[Any, Any], config: LlamaConfig) -> np.ndarray[Any, Any]:
+    """Return a weight as Meta and llama.cpp order it: rows that are rotated together are neighbours."""
     if name.endswith("q_proj.weight"):
-        rows = _permute(rows, config.num_attention_heads)
+        return _permute(rows, config.num_attention_heads)
     if name.endswith("k_proj.weight"):
-        rows = _permute(rows, config.num_key_value_heads)
-    writer.add_tensor(_gguf_name(name), quantize(rows, kind), raw_dtype=kind)
+        return _permute(rows, config.num_key_value_heads)
+    return rows
 
 
 def _permute(weight: np.ndarray[Any, Any], num_heads: int) -> np.ndarray[Any, Any]:
@@ -124,3 +197,10 @@ def _gguf_name(name: str) -> str:
         return _GGUF_TOP[name]
     _, _, index, part = name.removesuffix(".weight").split(".", 3)
     return f"blk.{index}.{_GGUF_LAYER[part]}.weight"
+
+
+def _meta_name(name: str) -> str:
+    if name in _META_TOP:
+        return _META_TOP[name]
+    _, _, index, part = name.removesuffix(".weight").split(".", 3)
+    return f"layers.{index}.{_META_LAYER[part]}.weight"

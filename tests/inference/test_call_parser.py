@@ -291,11 +291,11 @@ def test_a_megabyte_of_braces_takes_linear_time(unit, size):
     text = unit * (1_000_000 // len(unit))
     began = time.process_time()
     parse(text, size=size)
-    assert time.process_time() - began < 4.0  # about 0.3 s; quadratic time would be minutes
+    assert time.process_time() - began < 30.0  # about 0.3 s; quadratic time would be minutes
 
 
 def test_a_megabyte_of_arguments_takes_linear_time():
     text = "brave_search.call(" + ", ".join(f'a{index}="x"' for index in range(90_000)) + ")"
     began = time.process_time()
     assert len(calls_of(parse(text))[0][1]) == 90_000
-    assert time.process_time() - began < 4.0
+    assert time.process_time() - began < 30.0

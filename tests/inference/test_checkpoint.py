@@ -172,7 +172,7 @@ def test_a_damaged_index_is_refused(sharded: Path, damage: Callable[[Path], Any]
 def test_a_truncated_gguf_file_is_refused(gguf_file: Path, kept: float) -> None:
     content = gguf_file.read_bytes()
     gguf_file.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(ModelLoadError, match=r"model\.gguf .*bytes"):
+    with pytest.raises(ModelLoadError, match=r"model\.gguf: truncated .*bytes"):
         load_checkpoint(gguf_file)
 
 

@@ -114,12 +114,12 @@ def test_old_configurations_have_defaults() -> None:
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor is 0.5"),
         ({"vocab_size": None}, "no 'vocab_size'"),
         ({"hidden_size": "4096"}, "'hidden_size' must be a whole number, got '4096'"),
-        ({"rms_norm_eps": "small"}, "'rms_norm_eps' must be a number, got 'small'"),
+        ({"rms_norm_eps": "small"}, "'rms_norm_eps' must be a finite number, got 'small'"),
         ({"num_hidden_layers": 0}, "num_layers must be above 0, got 0"),
         ({"num_attention_heads": 0}, "num_heads must be above 0, got 0"),
         ({"num_key_value_heads": 5}, "multiple of num_kv_heads, got 32 and 5"),
         ({"head_dim": 127}, "head_dim must be even for rotary positions, got 127"),
-        ({"rope_theta": float("nan")}, "rope_theta must be above 0, got nan"),
+        ({"rope_theta": float("nan")}, "'rope_theta' must be a finite number, got nan"),
     ],
 )
 def test_what_we_cannot_run_is_refused(change: dict[str, Any], message: str) -> None:

@@ -15,7 +15,7 @@ import torch
 
 import agentkit
 from agentkit.inference.config import ModelConfig, WeightType
-from agentkit.inference.decoder import Decoder
+from agentkit.inference.decoder import fits
 from agentkit.inference.kv_sequence import KVSequence
 from agentkit.inference.matrices import FEW_ROWS, Matrices
 from agentkit.inference.model import LlamaModel, Part
@@ -44,7 +44,9 @@ def model_of(
     weights: WeightType | None = None, kv_dtype: torch.dtype | None = None, **shape: Any
 ) -> LlamaModel:
     config, tensors = random_weights(**shape)
-    return LlamaModel(config, tensors, weights=weights, kv_dtype=kv_dtype)
+    model = LlamaModel(config, tensors, weights=weights, kv_dtype=kv_dtype)
+    assert model.compiled == ("numba" in sys.modules and sys.modules["numba"] is not None)
+    return model
 
 
 def random_weights(**shape: Any) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
@@ -195,4 +197,4 @@ def test_a_machine_without_a_folder_for_compiled_functions_compiles_them_again(t
 def test_sizes_that_are_no_whole_groups_stay_with_torch() -> None:
     narrow = random_llama(head_dim=16)
     config = ModelConfig.from_hf(narrow.config.to_dict() | {"architectures": ["LlamaForCausalLM"]})
-    assert not Decoder.supports(config, torch.ones(64))
+    assert not fits(config, torch.ones(64))

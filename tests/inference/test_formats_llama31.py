@@ -304,6 +304,15 @@ def test_a_required_call_leaves_no_room_for_text():
     assert not matches(grammar, llama3(), [])
 
 
+@pytest.mark.parametrize(("before", "after"), [("", "<|eot_id|>"), ("<|python_tag|>", "<|eom_id|>")])
+def test_as_many_calls_as_allowed_may_follow_each_other(before, after):
+    grammar = BUILTIN.call_grammar([WEATHER, SEARCH], ToolChoice.AUTO, max_calls=3)
+    for text in (CALL_TEXT, f"{CALL_TEXT}; {CALL_TEXT}", f"{CALL_TEXT}; {CALL_TEXT}; {CALL_TEXT}"):
+        assert matches(grammar, llama3(), output(f"{before}{text}{after}"))
+    for text in ("; ".join([CALL_TEXT] * 4), f"{CALL_TEXT}; ", f'{CALL_TEXT}; brave_search.call(query="a")'):
+        assert not matches(grammar, llama3(), output(f"{before}{text}{after}"))
+
+
 def test_code_may_follow_the_tag_where_the_code_interpreter_is_offered():
     dialect = Llama31Format(llama3(), builtin_tools=["code_interpreter"])
     tools = [WEATHER, ToolSpec(name="code_interpreter", description="", parameters={})]

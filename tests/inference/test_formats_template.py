@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit.errors import ConfigurationError
-from agentkit.inference.formats import format_for
+from agentkit.errors import ConfigurationError, GrammarError
+from agentkit.inference.formats import format_for, tool_prompt
 from agentkit.inference.formats.base import Format, ToolChoice
 from agentkit.inference.formats.template import TemplateFormat
 from agentkit.inference.formats.tool_prompt import EXAMPLES
-from agentkit.messages import Message, ToolSpec
+from agentkit.messages import Message, ToolCall, ToolSpec
 from tests.inference.conversations import (
     CALL,
     CALL_TEXT,
@@ -271,18 +271,56 @@ def test_a_required_call_and_a_forbidden_one():
     assert not matches(forbidden, smollm2(), output('{"parameters": {}, "name": "get_weather"}'))
 
 
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {"properties": {"city": {"type": "string", "pattern": "^P(?=a)"}}, "required": ["city"]},
-        {"allOf": [{"properties": {"city": {}}}, {"properties": {"day": {}}}], "required": ["city"]},
-    ],
-)
-def test_a_schema_that_cannot_be_constrained_leaves_its_tool_usable(parameters):
+def test_a_tool_described_in_several_places_is_usable():
+    parameters = {"allOf": [{"properties": {"city": {}}}, {"properties": {"day": {}}}], "required": ["city"]}
     tool = ToolSpec(name="get_weather", description="", parameters=parameters)
     grammar = smollm2_format().call_grammar([tool], ToolChoice.REQUIRED)
-    assert matches(grammar, smollm2(), output('{"name": "get_weather", "parameters": {"city": "Paris"}}'))
+    assert matches(grammar, smollm2(), output(CALL_TEXT))
     assert not matches(grammar, smollm2(), output('{"name": "get_weather", "parameters": 7}'))
+    assert not matches(grammar, smollm2(), output('{"name": "get_weather", "parameters": {}}'))
+
+
+@pytest.mark.parametrize(
+    ("argument", "complaint"),
+    [
+        ({"type": "array", "uniqueItems": True}, "uniqueItems at properties.zone"),
+        ({"type": "string", "pattern": "^P(?=a)"}, "pattern at properties.zone"),
+    ],
+)
+def test_a_schema_that_cannot_be_constrained_is_refused_with_its_tool(argument, complaint):
+    parameters = {"type": "object", "properties": {"zone": argument}}
+    tool = ToolSpec(name="get_time", description="", parameters=parameters)
+    with pytest.raises(GrammarError, match=f"tool get_time: .*{complaint}"):
+        smollm2_format().call_grammar([WEATHER, tool], ToolChoice.AUTO)
+
+
+@pytest.mark.parametrize("choice", [ToolChoice.AUTO, ToolChoice.REQUIRED])
+def test_as_many_calls_as_allowed_may_stand_on_lines_of_their_own(choice):
+    other = '{"name": "get_weather", "parameters": {"city": "Lyon", "days": 2}}'
+    grammar = smollm2_format().call_grammar([WEATHER], choice, max_calls=2)
+    for text in (CALL_TEXT, f"{CALL_TEXT}\n{other}"):
+        assert matches(grammar, smollm2(), output(text))
+    for text in (
+        f"{CALL_TEXT}\n{other}\n{other}",
+        f"{CALL_TEXT}{other}",
+        f"{CALL_TEXT}\n",
+        f"{CALL_TEXT}\nHi.",
+    ):
+        assert not matches(grammar, smollm2(), output(text))
+    assert not matches(
+        smollm2_format().call_grammar([WEATHER], choice), smollm2(), output(f"{CALL_TEXT}\n{other}")
+    )
+
+
+def test_several_calls_are_read_as_they_were_constrained():
+    calls = (CALL, ToolCall(id="call_2", name="get_weather", arguments={"city": "Lyon"}))
+    text = tool_prompt.assistant_text(Message.assistant("", calls))
+    grammar = smollm2_format().call_grammar([WEATHER], ToolChoice.REQUIRED, max_calls=2)
+    assert matches(grammar, smollm2(), output(text))
+    parser = smollm2_format().parser([WEATHER])
+    parser.feed(text)
+    _, parsed = parser.finish()
+    assert [call.arguments for call in parsed.calls] == [call.arguments for call in calls]
 
 
 def test_an_answer_can_be_bound_to_a_schema_beside_calls():
@@ -322,18 +360,6 @@ def test_several_tools_and_schemas_with_references_are_constrained():
         assert matches(grammar, smollm2(), output(text))
     assert not matches(grammar, smollm2(), output('{"name": "get_trip", "parameters": {"to": "Rome"}}'))
     assert not matches(grammar, smollm2(), output('{"name": "get_trip", "parameters": {"city": "Paris"}}'))
-
-
-def test_a_keyword_that_cannot_be_constrained_leaves_the_tool_usable():
-    tool = ToolSpec(
-        name="get_time",
-        description="",
-        parameters={
-            "properties": {"zones": {"type": "array", "items": {"type": "string"}, "uniqueItems": True}}
-        },
-    )
-    grammar = smollm2_format().call_grammar([tool], ToolChoice.REQUIRED)
-    assert matches(grammar, smollm2(), output('{"name": "get_time", "parameters": {"zones": ["a", "a"]}}'))
 
 
 def test_formats_load_no_tensors():

@@ -12,7 +12,7 @@ from agentkit.errors import ContextLengthError, InferenceError
 from agentkit.inference.base import Priority
 from agentkit.inference.request import HiddenStatesRequest
 from tests.inference.calling import generate_all, token_ids
-from tests.inference.test_scheduler import Inbox, drain, generation, new_scheduler
+from tests.inference.scheduling import Inbox, drain, generation, new_scheduler
 
 IDS = token_ids(50)
 LAYERS = (0, 1)

@@ -216,4 +216,4 @@ def _common(left, right) -> int:
 
 
 TestCacheMachine = CacheMachine.TestCase
-TestCacheMachine.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestCacheMachine.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

@@ -16,7 +16,7 @@ def new_pool(num_pages: int = 16) -> PagePool:
 
 def test_a_pool_knows_its_size():
     pool = new_pool()
-    assert pool.keys.shape == pool.values.shape == (2, 3, 16 * 4, 5)
+    assert pool.keys.shape == pool.values.shape == (2, 3, 16 * 4 + 1, 5)
     assert pool.page_bytes == 2 * 2 * 3 * 4 * 5 * 4
     assert (pool.capacity, pool.free_pages) == (64, 16)
     assert [pool.pages_for(tokens) for tokens in (0, 1, 4, 5)] == [0, 1, 1, 2]

@@ -38,14 +38,14 @@ def test_a_group_of_zeros_stays_zeros() -> None:
 
 
 def test_fp32_products_are_those_of_the_weights() -> None:
-    matrices = Matrices(LAYERS, "float32")
+    matrices = Matrices(LAYERS, "float32", layers=len(LAYERS))
     for layer, weights in enumerate(LAYERS):
         torch.testing.assert_close(matrices.product(ROWS, layer), ROWS @ weights.T)
 
 
 @pytest.mark.parametrize(("weights", "error"), [("bfloat16", 0.005), ("int8", 0.01)])
 def test_smaller_weights_give_nearly_the_same_products(weights: WeightType, error: float) -> None:
-    matrices = Matrices(LAYERS, weights)
+    matrices = Matrices(LAYERS, weights, layers=len(LAYERS))
     for layer, exact_weights in enumerate(LAYERS):
         expected = ROWS @ exact_weights.T
         for product in (matrices.product(ROWS, layer), matrices.exact_product(ROWS, layer)):
@@ -55,7 +55,7 @@ def test_smaller_weights_give_nearly_the_same_products(weights: WeightType, erro
 
 @pytest.mark.parametrize("weights", ["bfloat16", "int8"])
 def test_exact_products_round_nothing_but_the_weights(weights: WeightType) -> None:
-    matrices = Matrices(LAYERS, weights)
+    matrices = Matrices(LAYERS, weights, layers=len(LAYERS))
     stand_for = matrices.look_up(torch.arange(48), torch.float32)
     torch.testing.assert_close(matrices.exact_product(ROWS, 0), ROWS @ stand_for.T)
     few = ROWS[:FEW_ROWS]
@@ -63,15 +63,15 @@ def test_exact_products_round_nothing_but_the_weights(weights: WeightType) -> No
 
 
 def test_rows_are_looked_up_in_the_first_matrix() -> None:
-    found = Matrices(LAYERS, "float32").look_up(torch.tensor([3, 3, 0]), torch.float32)
+    found = Matrices(LAYERS, "float32", layers=len(LAYERS)).look_up(torch.tensor([3, 3, 0]), torch.float32)
     assert torch.equal(found, LAYERS[0][[3, 3, 0]])
 
 
 def test_memory_is_reported_with_the_scales() -> None:
     numbers = 3 * 48 * 64
-    assert Matrices(LAYERS, "float32").nbytes == 4 * numbers
-    assert Matrices(LAYERS, "bfloat16").nbytes == 2 * numbers
-    assert Matrices(LAYERS, "int8").nbytes == numbers + 4 * numbers // GROUP
+    assert Matrices(LAYERS, "float32", layers=len(LAYERS)).nbytes == 4 * numbers
+    assert Matrices(LAYERS, "bfloat16", layers=len(LAYERS)).nbytes == 2 * numbers
+    assert Matrices(LAYERS, "int8", layers=len(LAYERS)).nbytes == numbers + 4 * numbers // GROUP
 
 
 def test_int8_needs_whole_groups() -> None:

@@ -109,6 +109,16 @@ def test_a_page_can_become_public_later():
     assert kept.found(range(12), scope="alice") == 12
 
 
+def test_what_is_private_never_becomes_public_by_what_it_begins_with():
+    kept = Kept()
+    kept.put(range(4), scope="alice")
+    kept.put([0], scope="alice", public=8)
+    assert kept.found(range(4), scope="bob") == 0
+    kept.put(range(8), scope="alice")
+    kept.put([*range(4), 4], scope="alice", public=8)
+    assert kept.found(range(8), scope="bob") == 4
+
+
 def test_ones_own_copy_of_what_became_public_joins_it_with_all_that_follows():
     kept = Kept()
     kept.put(range(12), scope="alice")

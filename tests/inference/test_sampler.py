@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from agentkit.errors import InferenceError
 from agentkit.inference.base import SamplingParams
-from agentkit.inference.sampler import Sampler
+from agentkit.inference.sampler import (
+    NO_TOKEN,
+    Draw,
+    Sampler,
+    draw_settings,
+    draw_tokens,
+    most_likely_tokens,
+)
 
 LOGITS = torch.tensor([1.0, 3.0, 2.0, 0.5, -1.0])
 
@@ -91,3 +98,39 @@ def test_logits_that_allow_no_token_are_an_error(value, temperature):
 def test_one_logit_that_is_no_number_is_an_error():
     with pytest.raises(InferenceError, match="nan"):
         Sampler(SamplingParams()).draw(torch.tensor([1.0, math.nan, 3.0]))
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.lists(st.floats(-10, 10, width=32), min_size=6, max_size=6),
+            st.sampled_from([0.0, 1e-50, 0.7, 3.0]),
+            st.sampled_from([1e-9, 0.3, 0.9, 1.0]),
+            st.integers(0, 1000),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_batch_draws_what_each_row_draws_alone(rows):
+    samplers = [Sampler(SamplingParams(temperature=t, top_p=p, seed=seed)) for _, t, p, seed in rows]
+    logits = torch.tensor([values for values, *_ in rows])
+    together = draw_tokens(logits, draw_settings([sampler.next for sampler in samplers]))
+    assert together.tolist() == [sampler.draw(row) for sampler, row in zip(samplers, logits, strict=True)]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_in_a_batch_a_row_of_no_numbers_draws_no_token(bad, temperature):
+    logits = torch.stack((torch.full((5,), bad), LOGITS))
+    settings = draw_settings([Draw(temperature=temperature, top_p=0.9, uniform=0.5)] * 2)
+    assert draw_tokens(logits, settings).tolist() == [NO_TOKEN, 1]
+    assert most_likely_tokens(logits).tolist() == [NO_TOKEN, 1]
+
+
+def test_a_draw_that_happened_elsewhere_counts():
+    params = SamplingParams(temperature=2.0, seed=1)
+    inside, outside = Sampler(params), Sampler(params)
+    outside.draw(LOGITS)
+    inside.advance()
+    assert inside.next == outside.next

@@ -3,111 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 
 from agentkit.errors import InferenceError
-from agentkit.inference.base import Priority, SamplingParams
-from agentkit.inference.kv_cache import KVCache
-from agentkit.inference.mailbox import Mailbox
-from agentkit.inference.model import LlamaModel
-from agentkit.inference.request import GenerationRequest, NextTokenRequest, Request, ScoreRequest
-from agentkit.inference.scheduler import Scheduler
+from agentkit.inference.base import Priority
+from agentkit.inference.request import GenerationRequest, ScoreRequest
+from agentkit.inference.runner import EagerRunner
 from tests.inference.calling import greedy_ids, token_ids
-
-PAGE = 8
-
-
-class Inbox(Mailbox[Any]):
-    """Keeps what is sent, so that a test can look at it between two steps."""
-
-    def __init__(self) -> None:
-        self.received: list[Any] = []
-
-    def send(self, value):
-        self.received.append(value)
-        return True
-
-
-class RecordingRequest(NextTokenRequest[str]):
-    """Takes a fixed number of tokens and writes each of its steps into a shared journal."""
-
-    def __init__(
-        self,
-        journal: list[str],
-        name: str,
-        *,
-        prompt: int = 4,
-        tokens: int = 2,
-        priority: Priority = Priority.INTERACTIVE,
-        failure: Callable[[], None] | None = None,
-    ) -> None:
-        super().__init__(token_ids(prompt), priority=priority, scope=name, mailbox=Inbox())
-        self.journal, self.name, self.failure, self.tokens = journal, name, failure, tokens
-
-    def part(self, count):
-        self.journal.append(f"{self.name} {count}")
-        return super().part(count)
-
-    def _use(self, logits):
-        if self.failure is not None:
-            self.failure()
-        self.ids.append(7)
-        self.finished = len(self.ids) - self._prompt_tokens >= self.tokens
-
-
-def new_scheduler(model: LlamaModel, *, num_pages: int = 400, prefill_chunk: int = 16) -> Scheduler:
-    return Scheduler(model, KVCache(model.new_pool(num_pages, PAGE), "tiny"), prefill_chunk=prefill_chunk)
-
-
-def generation(
-    prompt, *, max_tokens=8, priority=Priority.INTERACTIVE, scope="", **params
-) -> GenerationRequest:
-    return GenerationRequest(
-        prompt,
-        SamplingParams(max_tokens=max_tokens, **params),
-        grammar=None,
-        tokenizer=None,  # type: ignore[arg-type]  # only a grammar needs one
-        context_length=4096,
-        priority=priority,
-        scope=scope,
-        mailbox=Inbox(),
-    )
-
-
-def steps(scheduler: Scheduler, journal: list[str]) -> list[list[str]]:
-    """Run to the end; return the journal of each step."""
-    taken = []
-    while scheduler.busy:
-        journal.clear()
-        scheduler.step()
-        taken.append(list(journal))
-        assert len(taken) < 10_000
-    return taken
-
-
-def drain(scheduler: Scheduler) -> None:
-    """Run to the end."""
-    while scheduler.busy:
-        scheduler.step()
-
-
-def drawn(request: GenerationRequest) -> list[int]:
-    received = request._mailbox.received  # type: ignore[attr-defined]
-    failed = [message for message in received if isinstance(message, Exception)]
-    if failed:
-        raise failed[0]
-    return [token.id for token in received]
-
-
-def error_of(request: Request[Any]) -> Exception:
-    (error,) = request._mailbox.received  # type: ignore[attr-defined]
-    assert isinstance(error, Exception)
-    return error
-
+from tests.inference.scheduling import (
+    Inbox,
+    RecordingRequest,
+    drain,
+    drawn,
+    error_of,
+    generation,
+    new_scheduler,
+    steps,
+)
 
 # Turns
 
@@ -320,11 +234,17 @@ def test_nobody_younger_is_admitted_before_one_that_found_no_room(tiny_model):
     assert admitted == [False, False, False]
 
 
+@pytest.mark.parametrize("runner", [None, EagerRunner], ids=["one pass", "a runner"])
 @pytest.mark.parametrize("seed", range(12))
-def test_under_random_arrivals_cancels_and_shortage_everybody_gets_what_he_gets_alone(tiny_model, seed):
+def test_under_random_arrivals_cancels_and_shortage_everybody_gets_what_he_gets_alone(
+    tiny_model, seed, runner
+):
     chance = random.Random(seed)
     scheduler = new_scheduler(
-        tiny_model, num_pages=chance.choice([10, 14, 30]), prefill_chunk=chance.choice([3, 16])
+        tiny_model,
+        num_pages=chance.choice([10, 14, 30]),
+        prefill_chunk=chance.choice([3, 16]),
+        runner=runner,
     )
     trunks = [token_ids(40, start=start) for start in range(2)]
     requests: list[tuple[GenerationRequest, list[int]]] = []

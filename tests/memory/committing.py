@@ -1,4 +1,4 @@
-"""A process that commits turns until it has the last one or is killed.
+"""A process that journals and commits turns until it has the last one or is killed.
 
 `python -m tests.memory.committing FILE SESSION LAST` prints the number of each turn once it is committed.
 """
@@ -10,15 +10,20 @@ import sys
 import anyio
 
 from agentkit.memory import SQLiteStore
-from tests.memory.samples import HEADER, turn_of
+from agentkit.testing.store_samples import HEADER, journal_of, turn_of
 
 
 async def main(path: str, session_id: str, last: int) -> None:
     store = SQLiteStore(path)
     stored = await store.load(session_id)
-    version, done = (stored.version, stored.entries[-1].turn) if stored else (0, 0)
+    version = stored.version if stored else 0
+    done = stored.entries[-1].turn if stored and stored.entries else 0
     for number in range(done + 1, last + 1):
-        entries = await turn_of(number)
+        entries, records = await turn_of(number), await journal_of(number)
+        for record in records[:2]:
+            version = await store.append(
+                session_id, expected_version=version, header=HEADER, records=[record]
+            )
         version = await store.commit(session_id, expected_version=version, header=HEADER, entries=entries)
         print(number, flush=True)
     await store.close()

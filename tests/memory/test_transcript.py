@@ -9,8 +9,7 @@ import pytest
 from agentkit.cleared import Cleared, require_cleared
 from agentkit.memory import Entry, Transcript
 from agentkit.messages import Message, Origin, Provenance, Role, ToolCall
-from tests.clearing import cleared
-from tests.memory.samples import turns
+from agentkit.testing.store_samples import cleared, turns
 
 CALL = ToolCall(id="1", name="lookup", arguments={})
 
@@ -150,7 +149,47 @@ FORGED = Message(role=Role.USER, content="hello", provenance=Provenance(origin=O
         ([Message.user("hello"), UNTRUSTED, FORGED], True),
     ],
 )
-async def test_tainted_means_untrusted_content_since_the_last_user_message(
-    messages: list[Message], tainted: bool
-):
-    assert (await transcript_of(*messages)).tainted is tainted
+async def test_tainted_means_untrusted_content_since_the_turn_began(messages: list[Message], tainted: bool):
+    transcript = Transcript()
+    for message in messages:
+        if message.role is Role.USER:
+            transcript.begin_turn()
+        transcript.append(await cleared(message), [])
+    assert transcript.tainted is tainted
+
+
+async def test_a_message_s_id_is_its_turn_s_key_and_its_place_in_it():
+    transcript = await transcript_of(Message.system("rules"))
+    transcript.begin_turn()
+    first = transcript.append(await cleared(Message.user("hello")), [1])
+    second = transcript.append(await cleared(Message.assistant("hi")), [2])
+    transcript.begin_turn("9f")
+    third = transcript.append(await cleared(Message.user("more")), [3])
+    assert [entry.message_id for entry in transcript.entries] == ["0.0", "1.0", "1.1", "9f.0"]
+    assert transcript.entries[1:] == (first, second, third)
+
+
+async def test_a_turn_that_goes_on_keeps_counting_under_its_key():
+    transcript = Transcript((await turns(1, 2))[:5], key="9f")
+    last = transcript.append(await cleared(Message.assistant("done")), [7])
+    assert (last.turn, last.message_id) == (2, "9f.2")
+
+
+async def test_spans_tell_of_every_id_who_stands_behind_it():
+    entries = await turns(1, 2)
+    transcript = Transcript(entries)
+    spans = transcript.spans
+    assert [transcript.ids[span.start : span.end] for span in spans] == [entry.ids for entry in entries]
+    assert [span.start for span in spans] == [0, *(span.end for span in spans[:-1])]
+    assert spans[-1].end == len(transcript.ids)
+    for span, entry in zip(spans, entries, strict=True):
+        message = entry.message.value
+        assert (span.role, span.provenance) == (message.role, message.provenance)
+        assert (span.message_id, span.decision_ids) == (entry.message_id, entry.decision_ids)
+        assert (span.turn, span.generated) == (entry.turn, entry.generated)
+
+
+async def test_an_entry_says_what_let_it_in_and_whether_it_stays():
+    transcript = Transcript()
+    entry = transcript.append(await cleared(Message.user("hello")), [1], decision_ids=["d1"], pinned=True)
+    assert (entry.decision_ids, entry.pinned) == (("d1",), True)

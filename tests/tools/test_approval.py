@@ -32,7 +32,7 @@ REQUEST = request_for(CALL)
 
 
 async def test_no_approver_refuses():
-    assert await ask(None, REQUEST) is False
+    assert await ask(None, REQUEST) is ApprovalDecision.DENY
 
 
 @pytest.mark.parametrize("answer", [True, ApprovalDecision.APPROVE])
@@ -41,13 +41,13 @@ async def test_clear_yes_approves(answer):
         await anyio.lowlevel.checkpoint()
         return answer
 
-    assert await ask(lambda request: answer, REQUEST) is True
-    assert await ask(later, REQUEST) is True
+    assert await ask(lambda request: answer, REQUEST) is ApprovalDecision.APPROVE
+    assert await ask(later, REQUEST) is ApprovalDecision.APPROVE
 
 
 @pytest.mark.parametrize("answer", [False, None, ApprovalDecision.DENY, "approve", "yes", "no", 1, object()])
 async def test_anything_but_a_clear_yes_refuses(answer):
-    assert await ask(lambda request: answer, REQUEST) is False
+    assert await ask(lambda request: answer, REQUEST) is ApprovalDecision.DENY
 
 
 async def test_broken_approver_refuses_and_is_reported_without_content(caplog):
@@ -57,8 +57,8 @@ async def test_broken_approver_refuses_and_is_reported_without_content(caplog):
     async def broken_later(request):
         raise RuntimeError("bob hello")
 
-    assert await ask(broken, REQUEST) is False
-    assert await ask(broken_later, REQUEST) is False
+    assert await ask(broken, REQUEST) is ApprovalDecision.DENY
+    assert await ask(broken_later, REQUEST) is ApprovalDecision.DENY
     assert "RuntimeError; call call_1" in caplog.text
     assert "hello" not in caplog.text
 
@@ -74,7 +74,7 @@ async def test_plain_approver_does_not_block_the_event_loop():
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(answer)
-        assert await ask(waits, REQUEST) is True
+        assert await ask(waits, REQUEST) is ApprovalDecision.APPROVE
 
 
 async def test_object_with_an_async_call_is_asked():
@@ -82,7 +82,7 @@ async def test_object_with_an_async_call_is_asked():
         async def __call__(self, request):
             return request.tool_name == "send_mail"
 
-    assert await ask(Desk(), REQUEST) is True
+    assert await ask(Desk(), REQUEST) is ApprovalDecision.APPROVE
 
 
 async def test_cancelled_question_ends():

@@ -127,14 +127,17 @@ class Format(Protocol):
         tools: Sequence[ToolSpec],
         choice: ToolChoice,
         *,
+        max_calls: int = 1,
         answer_schema: Mapping[str, Any] | None = None,
     ) -> Grammar | None:
         """Return the grammar of one output; None where nothing is to be constrained.
 
-        `AUTO` is an answer or one call that fits its tool's schema, `REQUIRED` only the call, `NONE` only the
-        answer. With an `answer_schema` the answer is JSON that fits it, without one it is text that does not
-        begin like a call. Keywords that a grammar cannot express are left to whoever validates the arguments.
+        `AUTO` is an answer or calls that fit their tools' schemas, `REQUIRED` only calls, `NONE` only the answer.
+        There are at most `max_calls` in one output; a call in a form of its own, such as code, stands alone.
+        With an `answer_schema` the answer is JSON that fits it, without one it is text that does not begin
+        like a call.
 
         Raises:
             ConfigurationError: if a call is required and no tool is offered.
+            GrammarError: if a schema says something that a grammar cannot hold, naming the keyword.
         """

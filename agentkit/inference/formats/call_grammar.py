@@ -5,26 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, assert_never
 
-from llguidance import LLMatcher, LLParserLimits
-
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, GrammarError
 from agentkit.inference.base import Grammar
 from agentkit.inference.formats.base import ToolChoice
-from agentkit.json_schema import closed, structure
+from agentkit.inference.schema_rule import schema_rule
+from agentkit.json_schema import closed
 from agentkit.messages import ToolSpec
 
-# The whitespace of `json.dumps`, which models were trained on. Lenient: a keyword that cannot be constrained
-# is left to the validation of the arguments, instead of making the tool unusable.
-_JSON_OPTIONS = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-    "lenient": True,
-}
-_LIMITS = LLParserLimits(verbose_errors=False)
 # Text that begins, after any whitespace, neither a JSON call (or a list of them) nor a spelt special token or
 # function tag. Python counts \x1c to \x1f as whitespace, the grammar's \s does not.
 _SPACE = r"[\s\x1c-\x1f]*"
@@ -66,39 +55,67 @@ def output_grammar(
     return Grammar(lark="\n".join([f"start: {' | '.join(alternatives)}", *rules]))
 
 
-def json_call_rules(tools: Sequence[ToolSpec], *, before: str = "", after: str = "") -> CallRules:
-    """Return the rules of `{"name": tool, "parameters": arguments}` for each tool, between two rules."""
-    rules = tuple(f"call_{index}: {json_rule(_call_schema(tool))}" for index, tool in enumerate(tools))
-    alternatives = (f"{before} call_{index} {after}".strip() for index in range(len(tools)))
-    return CallRules(alternatives=tuple(alternatives), rules=rules)
+def json_call_rules(
+    tools: Sequence[ToolSpec], *, max_calls: int, separator: str, before: str = "", after: str = ""
+) -> CallRules:
+    """Return the rules of `{"name": tool, "parameters": arguments}` for any of the tools, between two rules.
+
+    There may be up to `max_calls` of them, each after the text of the separator.
+
+    Raises:
+        GrammarError: if a tool's schema says something that a grammar cannot hold, naming the tool.
+    """
+    if not tools:
+        return CallRules(alternatives=(), rules=())
+    rules = (
+        f"json_call: {' | '.join(f'call_{index}' for index in range(len(tools)))}",
+        *(f"call_{index}: {_call_rule(tool)}" for index, tool in enumerate(tools)),
+    )
+    more = f"({json.dumps(separator)} json_call){{0,{max_calls - 1}}}" if max_calls > 1 else ""
+    return CallRules(alternatives=(" ".join(filter(None, (before, "json_call", more, after))),), rules=rules)
 
 
-def json_rule(schema: Mapping[str, Any]) -> str:
-    """Return the body of a rule for JSON that fits a schema."""
-    return f"%json {json.dumps({**schema, 'x-guidance': _JSON_OPTIONS}, ensure_ascii=True)}"
+def check_tools(tools: Sequence[ToolSpec]) -> None:
+    """Compile the schema of every tool, so that none fails in the middle of a conversation.
+
+    Raises:
+        GrammarError: as `json_call_rules`.
+    """
+    json_call_rules(tools, max_calls=1, separator="")
+
+
+def check_answer_schema(schema: Mapping[str, Any]) -> None:
+    """Compile the schema of an answer.
+
+    Raises:
+        GrammarError: if it says something that a grammar cannot hold.
+    """
+    schema_rule(closed(schema))
 
 
 def _answer(schema: Mapping[str, Any] | None, choice: ToolChoice) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if schema is not None:
-        return ("answer",), (f"answer: {json_rule(closed(schema))}",)
+        return ("answer",), (f"answer: {schema_rule(closed(schema))}",)
     text = _TEXT_WITHOUT_CALL if choice is ToolChoice.NONE else _TEXT
     return ("", "TEXT"), (text,)
 
 
-def _call_schema(tool: ToolSpec) -> dict[str, Any]:
-    """Return the schema of a call, as strict as compiles: a pattern may look ahead, a closed `allOf` fits nothing."""
+def _call_rule(tool: ToolSpec) -> str:
     # Closed: an argument that the tool does not have could only be refused later.
-    strict = _call_of(tool.name, closed({**tool.parameters, "type": "object"}))
-    if _compiles(json_rule(strict)):
-        return strict
-    loose = _call_of(tool.name, {**structure(tool.parameters), "type": "object"})
-    return loose if _compiles(json_rule(loose)) else _call_of(tool.name, {"type": "object"})
+    arguments = closed({**tool.parameters, "type": "object"})
+    try:
+        return schema_rule(_call_of(tool.name, arguments))
+    except GrammarError as exc:
+        raise GrammarError(f"tool {tool.name}: {_problem_of(arguments) or exc}") from exc
 
 
-@lru_cache(maxsize=256)
-def _compiles(rule: str) -> bool:
-    is_error, _ = LLMatcher.validate_grammar_with_warnings(f"start: {rule}", None, limits=_LIMITS)
-    return not is_error
+def _problem_of(schema: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a schema by itself: the place is then one in the tool's own schema."""
+    try:
+        schema_rule(schema)
+    except GrammarError as exc:
+        return str(exc)
+    return None
 
 
 def _call_of(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,7 @@ _TOOLS_IN_USER = (
     "Given the following functions, please respond with a JSON for a function call "
     "with its proper arguments that best answers the given prompt.\n\n"
 )
+_CALL_SEPARATOR = "; "
 _STRING_RULE = r'STRING: /"([^"\\\x00-\x1f]|\\(["\\\/bfnrt]|u[0-9a-fA-F]{4}))*"/'
 _CODE_RULE = "CODE: /(?s:.+)/"
 
@@ -148,13 +149,16 @@ class Llama31Format:
         tools: Sequence[ToolSpec],
         choice: ToolChoice,
         *,
+        max_calls: int = 1,
         answer_schema: Mapping[str, Any] | None = None,
     ) -> Grammar | None:
         """Return the grammar of one output; see `Format.call_grammar`."""
         tag, end = f"<[{self._tag}]>", f"<[{self._eom}]>?"
         custom = [tool for tool in tools if tool.name not in self._builtin_tools]
         builtin = [tool.name for tool in tools if tool.name in self._builtin_tools]
-        in_json = json_call_rules(custom, before=f"{tag}?", after=end)
+        in_json = json_call_rules(
+            custom, max_calls=max_calls, separator=_CALL_SEPARATOR, before=f"{tag}?", after=end
+        )
         calls = CallRules(
             alternatives=(*in_json.alternatives, *(f"{tag} {_builtin_body(name)} {end}" for name in builtin)),
             rules=(*in_json.rules, *((_STRING_RULE, _CODE_RULE) if builtin else ())),
@@ -196,7 +200,7 @@ class Llama31Format:
         # As in the template, what was said beside a call is left out.
         parts = self._header_of(Role.ASSISTANT)
         for index, call in enumerate(message.tool_calls):
-            parts += ["; " if index else "", *self._call(call)]
+            parts += [_CALL_SEPARATOR if index else "", *self._call(call)]
         return [*parts, self._eom if self._builtin_tools else self._eot]
 
     def _call(self, call: ToolCall) -> list[Part]:

@@ -88,10 +88,12 @@ class TemplateFormat:
         tools: Sequence[ToolSpec],
         choice: ToolChoice,
         *,
+        max_calls: int = 1,
         answer_schema: Mapping[str, Any] | None = None,
     ) -> Grammar | None:
         """Return the grammar of one output; see `Format.call_grammar`."""
-        return output_grammar(json_call_rules(tools), choice, answer_schema=answer_schema)
+        calls = json_call_rules(tools, max_calls=max_calls, separator=tool_prompt.CALL_SEPARATOR)
+        return output_grammar(calls, choice, answer_schema=answer_schema)
 
     @property
     def _turn_end_ids(self) -> list[int]:

@@ -13,6 +13,9 @@ from agentkit.messages import DEVELOPER, Message, Role, ToolCall, ToolSpec
 # The roles that a tool's result may have, best first: the first one that the chat template accepts is used.
 RESULT_ROLES = ("tool", "user")
 
+CALL_SEPARATOR = "\n"
+"""What stands between two calls of one message."""
+
 _GUIDANCE = (
     "You have access to the following functions. To call a function, respond with JSON for a function call, "
     'in the format {"name": function name, "parameters": dictionary of argument name and its value}. '
@@ -51,7 +54,7 @@ def call_text(call: ToolCall) -> str:
 
 def assistant_text(message: Message) -> str:
     """Return the content of an assistant message, with its calls after what it says."""
-    return "\n".join([*filter(None, [message.content]), *map(call_text, message.tool_calls)])
+    return CALL_SEPARATOR.join([*filter(None, [message.content]), *map(call_text, message.tool_calls)])
 
 
 def result_text(message: Message, role: str) -> str:

@@ -1,4 +1,4 @@
-"""Public doubles of our own seams, for the tests of applications: ScriptedEngine, StaticShield, FailingShield."""
+"""An engine and shields that do what they are told, on a tokenizer that needs no file."""
 
 from __future__ import annotations
 
