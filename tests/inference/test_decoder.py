@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,23 @@ if sys.argv[2] == "without numba":
 from tests.inference.test_decoder import greedy, model_of
 model = model_of(weights=sys.argv[1])
 print(greedy(model, 30), sys.modules.get("agentkit.inference.kernels") is not None)
+"""
+
+FORKING = """
+import os
+import torch
+torch.set_num_threads(2)
+from tests.inference.test_decoder import model_of
+model = model_of()
+kv = model.new_buffer()
+for _ in range(20):
+    model.forward(torch.tensor([3]), kv)
+kv.truncate(10)
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+print(model.forward(torch.tensor([5]), kv).double().sum().item(), flush=True)
+os._exit(0)
 """
 
 
@@ -169,6 +187,22 @@ def test_without_numba_torch_gives_the_same_text(weights: WeightType) -> None:
             [sys.executable, "-c", COUNTING, weights, mode], capture_output=True, text=True, check=True
         )
         assert done.stdout.strip() == f"{expected} {has_kernels}"
+
+
+def test_a_forked_process_decodes_without_the_threads_of_its_parent() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING], capture_output=True, text=True, check=True, timeout=120
+    )
+    parent, child = done.stdout.split()
+    assert parent == child
+
+
+def test_steps_of_several_threads_at_once_disturb_each_other_in_nothing() -> None:
+    model = model_of()
+    expected = steps(model)
+    with ThreadPoolExecutor(4) as threads:
+        for logits in threads.map(lambda _: steps(model), range(8)):
+            assert torch.equal(logits, expected)
 
 
 def test_a_machine_without_a_folder_for_compiled_functions_compiles_them_again(tmp_path: Path) -> None:
