@@ -1,19 +1,28 @@
 """What smaller weights and smaller keys and values cost in quality, and what they save: against exact fp32.
 
-`python -m benchmarks.quantisation` reads the beginning of "Alice's Adventures in Wonderland" (1865) and prints JSON
-and a table; it exits 1 where int8 names another next token than fp32 too often to be of use.
+`python -m benchmarks.quantisation` reads prose that every machine has, the docstrings of some modules of Python's
+standard library (so perplexities of two versions of Python differ a little), and prints JSON and a table. It exits 1
+where a type names another next token than fp32 too often to be of use.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import difflib
 import gc
+import heapq
+import inspect
 import json
+import sched
+import shelve
+import socketserver
 import statistics
+import string
 import sys
 import time
+import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +36,7 @@ from agentkit.inference.matrices import FEW_ROWS
 from agentkit.inference.model import PAGE_TOKENS, LlamaModel, Part
 from agentkit.inference.tokenizer import load_tokenizer
 
-TEXT = Path(__file__).with_name("alice.txt")
+MODULES = (argparse, contextlib, difflib, heapq, shelve, sched, socketserver, string, types)
 LEAST_AGREEMENT = 0.97
 CACHED_TOKENS = 256
 BATCH = 8
@@ -43,7 +52,8 @@ KINDS: tuple[tuple[WeightType, KVType], ...] = (
 def logits_by(model: LlamaModel, ids: torch.Tensor, rows: int) -> torch.Tensor:
     """Return the logits of all ids, computed so many rows at a time."""
     kv = model.new_buffer(len(ids))
-    return torch.cat([model.forward(part, kv, last_only=False) for part in ids.split(rows)])
+    starts = range(0, len(ids), rows)
+    return torch.cat([model.forward(ids[start : start + rows], kv, last_only=False) for start in starts])
 
 
 def quality(logits: torch.Tensor, exact: torch.Tensor, ids: torch.Tensor) -> dict[str, float]:
@@ -78,15 +88,21 @@ def steps_of(model: LlamaModel, ids: torch.Tensor, sequences: int) -> Callable[[
     return step
 
 
-def measure(reference: str, rounds: int) -> dict[str, Any]:
+def prose() -> str:
+    """Return the docstrings, as their authors laid them out."""
+    return "\n\n".join([heapq.__about__, *filter(None, map(inspect.getdoc, MODULES))])
+
+
+def measure(reference: str, tokens: int, rounds: int) -> dict[str, Any]:
     path = resolve(reference).path
     checkpoint = load_checkpoint(path)
-    ids = torch.tensor(load_tokenizer(path).encode(TEXT.read_text(encoding="utf-8")))
+    ids = torch.tensor(load_tokenizer(path).encode(prose())[:tokens])
     exact = logits_by(open_model(checkpoint, "float32", "float32"), ids, len(ids))
     rows = []
     for weights, kv_dtype in KINDS:
+        started = time.perf_counter()
         model = open_model(checkpoint, weights, kv_dtype)
-        first_seconds = seconds(lambda model=model: model.forward(ids[:1], model.new_buffer(1)))
+        opened = time.perf_counter() - started
         rows.append(
             {
                 "weights": weights,
@@ -94,7 +110,8 @@ def measure(reference: str, rounds: int) -> dict[str, Any]:
                 "weight_bytes": model.weight_bytes,
                 "kv_token_bytes": model.page_bytes(1),
                 "kv_tokens_in_1_GiB": (1 << 30) // model.page_bytes(1),
-                "first_step_seconds": round(first_seconds, 2),
+                "compiled": model.compiled,
+                "open_seconds": round(opened, 2),
                 "decode": quality(logits_by(model, ids, FEW_ROWS), exact, ids),
                 "prefill": quality(logits_by(model, ids, len(ids)), exact, ids),
             }
@@ -104,7 +121,13 @@ def measure(reference: str, rounds: int) -> dict[str, Any]:
     del exact
     for row, times in zip(rows, measure_speed(checkpoint, ids, rounds), strict=True):
         row["milliseconds"] = times
-    return {"model": reference, "tokens": len(ids), "threads": torch.get_num_threads(), "rows": rows}
+    return {
+        "model": reference,
+        "python": sys.version.split()[0],
+        "tokens": len(ids),
+        "threads": torch.get_num_threads(),
+        "rows": rows,
+    }
 
 
 def measure_speed(checkpoint: Checkpoint, ids: torch.Tensor, rounds: int) -> list[dict[str, float]]:
@@ -158,11 +181,12 @@ def table(figures: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=EMBEDDED_MODEL, help="any model reference")
+    parser.add_argument("--tokens", type=int, default=1024, help="how much of the text is read, at most")
     parser.add_argument("--rounds", type=int, default=30, help="times that each kind is timed, in turns")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's threads")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    figures = measure(arguments.model, arguments.rounds)
+    figures = measure(arguments.model, arguments.tokens, arguments.rounds)
     print(json.dumps(figures, indent=2))
     print(table(figures))
     worst = min(row["decode"]["agreement"] for row in figures["rows"])

@@ -6,13 +6,12 @@ Knows no weights and no threads.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from agentkit.inference.kernel_arrays import Places, Scratch
-from agentkit.inference.simd import LANES, add, exp, fma, load, multiply, splat, store, total, zeros
+from agentkit.inference.simd import LANES, add, exp, fma, inner, load, multiply, splat, store, total, zeros
 
 
-@njit
+@inner
 def append(layer: int, row: int, head: int, places: Places, scratch: Scratch) -> None:
     """Write a row's key, turned to its position, and its value into the cache."""
     head_dim = places.keys.shape[3]
@@ -26,7 +25,7 @@ def append(layer: int, row: int, head: int, places: Places, scratch: Scratch) ->
         store(places.values, (layer, head, slot, column), load(scratch.qkv, (row, value + column)))
 
 
-@njit
+@inner
 def _rotate(heads: np.ndarray, row: int, start: int, places: Places) -> None:
     """Turn the head whose numbers begin at `start` to its row's position, in place."""
     half = places.cosines.shape[1] // 2
@@ -40,7 +39,7 @@ def _rotate(heads: np.ndarray, row: int, start: int, places: Places) -> None:
         store(heads, (row, start + half + column), fma(right, cosines, turned))
 
 
-@njit
+@inner
 def attend(layer: int, row: int, head: int, places: Places, scratch: Scratch, scores: np.ndarray) -> None:
     """Let one head of a row attend to everything up to its own position."""
     head_dim = places.keys.shape[3]

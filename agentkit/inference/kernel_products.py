@@ -6,7 +6,6 @@ Every sum is added up in one order, whatever rows stand beside it.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from agentkit.inference.kernel_arrays import Scratch, Weights
 from agentkit.inference.matrices import GROUP
@@ -17,6 +16,7 @@ from agentkit.inference.simd import (
     divide,
     exp,
     fma,
+    inner,
     load,
     multiply,
     prefetch,
@@ -27,13 +27,13 @@ from agentkit.inference.simd import (
 )
 
 
-@njit
+@inner
 def span(size: int, share: int, shares: int) -> tuple[int, int]:
     """Return where a share of so many numbers starts and ends."""
     return size * share // shares, size * (share + 1) // shares
 
 
-@njit
+@inner
 def rms_norm(
     source: np.ndarray, row: int, weight: np.ndarray, layer: int, eps: float, target: np.ndarray, place: int
 ) -> None:
@@ -49,7 +49,7 @@ def rms_norm(
         store(target, (place, column), multiply(scaled, load(weight, (layer, column))))
 
 
-@njit
+@inner
 def add_product(
     weights: np.ndarray,
     scales: np.ndarray,
@@ -84,7 +84,7 @@ def add_product(
             row += 1
 
 
-@njit
+@inner
 def _add_tile(
     weights: np.ndarray,
     scales: np.ndarray,
@@ -125,7 +125,7 @@ def _add_tile(
         out[row + 3, second] += total(h)
 
 
-@njit
+@inner
 def activate(layer: int, share: int, weights: Weights, normed: np.ndarray, scratch: Scratch) -> None:
     """Compute silu(gate) * up of the rows `normed` for a share of the intermediate numbers, in whole vectors."""
     rows, size = scratch.activated.shape

@@ -17,7 +17,7 @@ from numba import njit, typeof, types
 from agentkit.inference.kernel_arrays import Places, Scratch, Weights
 from agentkit.inference.kernel_attention import append, attend
 from agentkit.inference.kernel_products import activate, add_product, rms_norm, span
-from agentkit.inference.simd import LANES, count, count_up
+from agentkit.inference.simd import LANES, count, count_up, inner
 
 if os.name != "posix":
     raise ImportError("compiled steps need sched_yield, which is a function of POSIX systems")
@@ -47,7 +47,7 @@ def compiled(function: Function) -> Function:
     return wrapped
 
 
-@njit
+@inner
 def _take_part(thread: int, weights: Weights, places: Places, scratch: Scratch) -> None:
     rows = scratch.hidden.shape[0]
     hidden_size = scratch.hidden.shape[1]
@@ -114,14 +114,14 @@ def _take_part(thread: int, weights: Weights, places: Places, scratch: Scratch) 
     _meet(scratch, part, scratch.shares)
 
 
-@njit
+@inner
 def _take(scratch: Scratch, part: int, shares: int) -> int:
     """Return the next share of a part that nobody has taken, or -1."""
     share: int = count_up(scratch.taken, (part,))
     return share if share < shares else -1
 
 
-@njit
+@inner
 def _next(scratch: Scratch, part: int, shares: int) -> int:
     """Say that the share taken last is done, and take another."""
     count_up(scratch.done, (part,))
@@ -129,7 +129,7 @@ def _next(scratch: Scratch, part: int, shares: int) -> int:
     return share
 
 
-@njit
+@inner
 def _meet(scratch: Scratch, part: int, shares: int) -> int:
     """Wait until all shares of a part are done; return the next part."""
     spins = 0

@@ -10,13 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from agentkit.inference.matrices import GROUP
 
 LANES = 16
+
+inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""Compiles a function that compiled functions alone call: what others would need takes time to compile."""
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 _FLOATS, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)

@@ -95,7 +95,11 @@ async def test_engines_may_share_a_model(model, checkpoint, alone):
 
 async def test_a_grammar_masks_what_a_compiled_step_says(model, checkpoint):
     engine = LocalEngine(model, load_tokenizer(checkpoint))
-    said = engine.generate(PROMPTS[0], SamplingParams(max_tokens=60, stop_ids=frozenset({1})), grammar=json_schema_grammar(SCHEMA))
+    said = engine.generate(
+        PROMPTS[0],
+        SamplingParams(max_tokens=60, stop_ids=frozenset({1})),
+        grammar=json_schema_grammar(SCHEMA),
+    )
     value = json.loads(engine.tokenizer.decode((await collect(said)).ids))
     assert value["unit"] in ("celsius", "fahrenheit")
     assert isinstance(value["sunny"], bool)
