@@ -32,7 +32,8 @@ from agentkit.inference.request import (
     ScoreRequest,
 )
 from agentkit.inference.saved_kv import SavedKV, Warmth
-from agentkit.inference.scheduler import EngineStats, Scheduler
+from agentkit.inference.scheduler import Scheduler
+from agentkit.inference.stats import EngineStats
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.inference.worker import Worker
 

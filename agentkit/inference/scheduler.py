@@ -1,7 +1,8 @@
 """Who takes part in the next step of the device, and who waits for memory. Knows no threads and no async.
 
 A step is one forward pass: a chunk of prompts that shields wait for, or else one token for every request that
-decodes and, beside them, one chunk of the other prompts. With a runner, those that decode are a pass of their own.
+decodes and, beside them, one chunk of the other prompts. Where there is a better way to
+decode than the model's own, those that do are a pass of their own.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -23,33 +23,12 @@ from agentkit.inference.model import LlamaModel, Output
 from agentkit.inference.request import Request
 from agentkit.inference.runner import DecodeRunner
 from agentkit.inference.speed import Speed
+from agentkit.inference.stats import EngineStats
 
 AnyRequest: TypeAlias = Request[Any]
 
-Decoding: TypeAlias = Literal["compiled", "torch", "runner"]
-"""Who computes a step of few rows: functions compiled for the CPU, torch's operators, or the runner of a GPU."""
-
 FAIR_CHUNK = 4
 """The prompt with the shortest rest goes first, but every so many chunks the one that came first does."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineStats:
-    """What an engine holds between two steps. A page that a request shares with the cache counts as both.
-
-    `weight_bytes` is what the matrices of the model take, `kv_token_bytes` the keys and values of one token.
-    """
-
-    active_requests: int
-    active_bytes: int
-    cached_sequences: int
-    cached_tokens: int
-    cached_bytes: int
-    free_bytes: int
-    preemptions: int
-    weight_bytes: int
-    kv_token_bytes: int
-    decoding: Decoding
 
 
 class Scheduler:
@@ -278,8 +257,8 @@ class Scheduler:
     # Steps
 
     def _passes(self, chosen: list[tuple[AnyRequest, int]]) -> list[list[tuple[AnyRequest, int]]]:
-        """Part those that the runner decodes from those that the model prefills."""
-        if self._runner is None:
+        """Part those that decode from those that prefill, unless the model runs both in the same way."""
+        if self._runner is None and not self._model.compiled:
             return [chosen]
         return [
             [(request, count) for request, count in chosen if request.decoding],
