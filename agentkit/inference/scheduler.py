@@ -1,8 +1,8 @@
 """Who takes part in the next step of the device, and who waits for memory. Knows no threads and no async.
 
 A step is one forward pass: a chunk of prompts that shields wait for, or else one token for every request that
-decodes and, beside them, one chunk of the other prompts. Where there is a better way to
-decode than the model's own, those that do are a pass of their own.
+decodes and, beside them, one chunk of the other prompts. Where there is a better way to decode than torch's
+operators, those that do are a pass of their own.
 """
 
 from __future__ import annotations
