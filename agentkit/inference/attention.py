@@ -86,7 +86,7 @@ def store(content: torch.Tensor, slots: slice | torch.Tensor, rows: torch.Tensor
     if isinstance(slots, slice):
         content[:, slots] = rows.transpose(0, 1)
     else:
-        content.index_copy_(1, slots, rows.transpose(0, 1))
+        content.index_copy_(1, slots, rows.transpose(0, 1).to(content.dtype))
 
 
 def attend(
@@ -110,6 +110,7 @@ def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, spa
         values = torch.cat([values[:, run] for run in span.runs], dim=1)
     else:
         keys, values = keys[:, span.runs[0]], values[:, span.runs[0]]
+    keys, values = keys.to(queries.dtype), values.to(queries.dtype)
     if queries.shape[0] == 1:
         # One query sees every key, and the heads of a group share theirs: they pass as the queries of one head,
         # (1, num_kv_heads, group, head_dim), which no mask hides and for which nothing is repeated.
@@ -134,15 +135,17 @@ def _attend_by_run(
     num_kv_heads = keys.shape[0]
     # (num_kv_heads, group * count, head_dim): the queries of all heads that share a key head.
     grouped = queries.transpose(0, 1).reshape(num_kv_heads, -1, head_dim) * head_dim**-0.5
-    scores = torch.cat([grouped @ keys[:, run].transpose(1, 2) for run in span.runs], dim=-1)
+    scores = torch.cat(
+        [grouped @ keys[:, run].to(grouped.dtype).transpose(1, 2) for run in span.runs], dim=-1
+    )
     if count > 1:
         mask = lower_right_causal_mask(scores.shape[-1] - count, count) if span.mask is None else span.mask
         scores = (scores.view(num_kv_heads, -1, count, scores.shape[-1]) + mask.to(scores)).view_as(scores)
     lengths = [run.stop - run.start for run in span.runs]
     weights = torch.split(scores.softmax(dim=-1), lengths, dim=-1)
-    attended = torch.stack([part @ values[:, run] for part, run in zip(weights, span.runs, strict=True)]).sum(
-        dim=0
-    )
+    attended = torch.stack(
+        [part @ values[:, run].to(part.dtype) for part, run in zip(weights, span.runs, strict=True)]
+    ).sum(dim=0)
     return attended.view(num_heads, count, head_dim).transpose(0, 1).reshape(count, -1)
 
 

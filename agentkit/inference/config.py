@@ -172,6 +172,12 @@ class ModelConfig:
 SpeculationMode: TypeAlias = Literal["prompt_lookup", "off"]
 """How tokens are drafted ahead of their turn, for one pass to verify several."""
 
+WeightType: TypeAlias = Literal["float32", "bfloat16", "int8"]
+"""How the matrices of a model are kept in memory; int8 have one scale per 32 weights."""
+
+KVType: TypeAlias = Literal["float32", "bfloat16"]
+"""How keys and values are kept."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
@@ -180,9 +186,12 @@ class EngineConfig:
     `kv_cache_bytes` is the memory of all key-value pairs, in use and cached: no request can be longer than what
     fits. They are kept in pages of `page_tokens`. `prefill_chunk` is how many prompt tokens run before others get
     their turn; `threads` and `context_length` are torch's and the model's where None; `device` is `auto`, or a
-    name that torch knows, such as `cpu` or `cuda`. `speculation` changes how fast an output comes, never which.
-    `host_kv_bytes` is host memory for key-value pairs that gave way on a GPU: 2 GiB where None, 0 for no such memory.
-    Beside a CPU there is none: its cache is host memory itself.
+    name that torch knows, such as `cpu` or `cuda`. `weights` is how the model's matrices are kept: fewer bytes are
+    read faster, and are less exact; None for float32 on a CPU and bfloat16 on a GPU, and int8 is for a CPU alone.
+    `kv_dtype` is how keys and values are kept; None for the type that the model computes in, which is float32 on a
+    CPU, and on a GPU that of the weights and the only one. `host_kv_bytes` is host memory for key-value pairs that
+    gave way on a GPU: 2 GiB where None, 0 for no such memory. Beside a CPU there is none: its cache is host memory
+    itself. `speculation` changes how fast an output comes, never which.
     """
 
     kv_cache_bytes: int = 1 << 30
@@ -193,6 +202,8 @@ class EngineConfig:
     context_length: int | None = None
     device: str = "auto"
     speculation: SpeculationMode = "prompt_lookup"
+    weights: WeightType | None = None
+    kv_dtype: KVType | None = None
 
     def __post_init__(self) -> None:
         if self.kv_cache_bytes < 1:
@@ -207,9 +218,9 @@ class EngineConfig:
             raise ConfigurationError(f"threads must be at least 1, got {self.threads}")
         if self.context_length is not None and self.context_length < 2:
             raise ConfigurationError(f"context_length must be at least 2, got {self.context_length}")
-        if self.speculation not in get_args(SpeculationMode):
-            modes = " or ".join(map(repr, get_args(SpeculationMode)))
-            raise ConfigurationError(f"speculation must be {modes}, got {self.speculation!r}")
+        _require_one_of("weights", self.weights, get_args(WeightType))
+        _require_one_of("kv_dtype", self.kv_dtype, get_args(KVType))
+        _require_one_of("speculation", self.speculation, get_args(SpeculationMode))
 
 
 def _refuse_foreign(config: Mapping[str, Any]) -> None:
@@ -274,6 +285,11 @@ def _scaling_from_gguf(metadata: Mapping[str, Any]) -> RopeScaling | None:
             return LinearScaling(factor=number(metadata, "llama.rope.scaling.factor"))
         case _:
             raise ModelLoadError(f"rope scaling is {kind!r}; agentkit runs 'none' and 'linear'")
+
+
+def _require_one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _require_positive(name: str, value: float) -> None:

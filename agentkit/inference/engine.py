@@ -34,8 +34,9 @@ from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
 from agentkit.inference.request import HiddenStatesRequest, PrefillRequest, Request, ScoreRequest
 from agentkit.inference.saved_kv import SavedKV, Warmth
-from agentkit.inference.scheduler import EngineStats, Scheduler
+from agentkit.inference.scheduler import Scheduler
 from agentkit.inference.speculation import Speculation
+from agentkit.inference.stats import EngineStats
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.inference.worker import Worker
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from agentkit.errors import ConfigurationError, ModelLoadError
 from agentkit.inference.catalog import ResolvedModel, resolve
 from agentkit.inference.checkpoint import load_checkpoint
-from agentkit.inference.config import EngineConfig
+from agentkit.inference.config import EngineConfig, WeightType
 from agentkit.inference.failures import is_out_of_memory
 from agentkit.inference.kv_host import HostTier
 from agentkit.inference.kv_pages import PagePool
@@ -43,7 +44,7 @@ def load_model(reference: str, config: EngineConfig) -> LoadedModel:
     device = _device(config)
     resolved = resolve(reference)
     tokenizer = load_tokenizer(resolved.path)
-    model, fingerprint = _load_weights(resolved, device)
+    model, fingerprint = _load_weights(resolved, device, kept_types(config, device))
     digest = hashlib.sha256(f"{fingerprint} {tokenizer.fingerprint}".encode()).hexdigest()
     return LoadedModel(name=resolved.name, model=model, tokenizer=tokenizer, fingerprint=digest)
 
@@ -125,8 +126,9 @@ def cache_identity(fingerprint: str | None, model: LlamaModel) -> str:
     A model whose fingerprint is not known is like no other: nothing saved by another engine fits it.
     """
     known = secrets.token_hex() if fingerprint is None else fingerprint
-    # The configuration includes that of the rotary positions; keys and values have the dtype of the weights.
-    return hashlib.sha256(f"{known} {model.dtype} {model.config}".encode()).hexdigest()
+    types = f"{model.weight_dtype} {model.dtype} {model.kv_dtype}"
+    # The configuration includes that of the rotary positions.
+    return hashlib.sha256(f"{known} {types} {model.config}".encode()).hexdigest()
 
 
 def context_length(config: EngineConfig, model: LlamaModel) -> int:
@@ -143,18 +145,68 @@ def context_length(config: EngineConfig, model: LlamaModel) -> int:
     return config.context_length
 
 
-def _load_weights(resolved: ResolvedModel, device: torch.device) -> tuple[LlamaModel, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptTypes:
+    """In which types a model is kept and computes: `hidden` is that of what goes from layer to layer."""
+
+    weights: WeightType
+    hidden: torch.dtype
+    kv: torch.dtype
+
+
+def kept_types(config: EngineConfig, device: torch.device) -> KeptTypes:
+    """Return the types that a configuration means on a device.
+
+    Raises:
+        ConfigurationError: if the device has no use for them.
+    """
+    if device.type == "cpu":
+        # Whatever the weights are kept in: a CPU computes in fp32.
+        kv = getattr(torch, config.kv_dtype or "float32")
+        return KeptTypes(weights=config.weights or "float32", hidden=torch.float32, kv=kv)
+    # A GPU's matrix units multiply bf16, and decoding is as fast as the weights are small.
+    weights = config.weights or ("bfloat16" if device.type == "cuda" else "float32")
+    if weights == "int8":
+        raise ConfigurationError(
+            f"weights='int8' is for the device 'cpu', got {device}; use 'bfloat16' there"
+        )
+    if config.kv_dtype not in (None, weights):
+        raise ConfigurationError(
+            f"kv_dtype is {config.kv_dtype!r} and the weights are {weights!r}; on {device} they must be the same"
+        )
+    hidden = getattr(torch, weights)
+    return KeptTypes(weights=weights, hidden=hidden, kv=hidden)
+
+
+class _HandedOver(Mapping[str, torch.Tensor]):
+    """Tensors that move to a device when they are looked up, once each: none is held in two places for longer."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor], device: torch.device, dtype: torch.dtype) -> None:
+        self._tensors = tensors
+        self._device = device
+        self._dtype = dtype
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._tensors.pop(name).to(self._device, self._dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def _load_weights(resolved: ResolvedModel, device: torch.device, types: KeptTypes) -> tuple[LlamaModel, str]:
     """Return the model on the device and the fingerprint of its checkpoint."""
     try:
         checkpoint = load_checkpoint(resolved.path)
-        # A GPU's matrix units multiply bf16, and decoding is as fast as the weights are small.
-        dtype = torch.bfloat16 if device.type == "cuda" else None
-        tensors = {name: tensor.to(device, dtype) for name, tensor in checkpoint.tensors.items()}
-        return LlamaModel(checkpoint.config, tensors), checkpoint.fingerprint
+        tensors = _HandedOver(checkpoint.tensors, device, types.hidden)
+        model = LlamaModel(checkpoint.config, tensors, weights=types.weights, kv_dtype=types.kv)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise ModelLoadError(f"{resolved.name} does not fit into the memory of {device}") from error
+    return model, checkpoint.fingerprint
 
 
 def _device(config: EngineConfig) -> torch.device:

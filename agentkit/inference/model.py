@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # the name that every reader of torch code knows
 
 from agentkit.errors import InferenceError
 from agentkit.inference.attention import Attention, Span, Step, attend, plan
-from agentkit.inference.config import ModelConfig
+from agentkit.inference.config import ModelConfig, WeightType
+from agentkit.inference.decoder import compiled_decoder
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.kv_sequence import KVSequence
-from agentkit.inference.layers import DecoderLayer, rms_norm
+from agentkit.inference.layers import DecoderLayers, rms_norm
+from agentkit.inference.matrices import FEW_ROWS, Matrices
 from agentkit.inference.rope import rotary_angles, rotary_frequencies
 
 PAGE_TOKENS = 32
@@ -47,35 +48,68 @@ class Output:
 
 
 class LlamaModel:
-    """A Llama model on the device and in the dtype of its tensors.
+    """A Llama model on the device of its tensors.
 
-    Not safe for concurrent calls on one pool of pages; the weights are only read.
+    Not safe for concurrent calls on one pool of pages; the weights are only read. `weight_dtype` is the type that
+    the matrices are rounded to, `kv_dtype` that of the pools.
     """
 
-    def __init__(self, config: ModelConfig, tensors: Mapping[str, torch.Tensor]) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        tensors: Mapping[str, torch.Tensor],
+        *,
+        weights: WeightType | None = None,
+        kv_dtype: torch.dtype | None = None,
+    ) -> None:
+        """Keep the matrices of the tensors as `weights` says, and keys and values in `kv_dtype`.
+
+        None is the type that the tensors have; that of the norms is computed in. Each tensor is looked up once.
+        Where few rows cannot be computed by compiled functions, smaller weights are widened again, for speed.
+
+        Raises:
+            ConfigurationError: if `weights` does not fit the sizes of the model.
+        """
         self.config = config
-        self._embedding = tensors["model.embed_tokens.weight"]
-        self._layers = [DecoderLayer(config, tensors, index) for index in range(config.num_layers)]
+        self._layers = DecoderLayers(config, tensors, weights)
         self._norm = tensors["model.norm.weight"]
-        self._head = self._embedding if config.tie_embeddings else tensors["lm_head.weight"]
+        self._embedding = Matrices([tensors["model.embed_tokens.weight"]], weights)
+        self._head = (
+            self._embedding if config.tie_embeddings else Matrices([tensors["lm_head.weight"]], weights)
+        )
         self._frequencies = rotary_frequencies(config).to(self.device)
+        self.kv_dtype = self.dtype if kv_dtype is None else kv_dtype
+        self.weight_dtype = self._embedding.values.dtype
+        self._decoder = compiled_decoder(config, self._layers, self._norm, self._head, self.new_pool(1))
+        if self._decoder is None:
+            for matrices in self._matrices:
+                matrices.widen(self.dtype)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are, and where pages and logits will be."""
-        return self._embedding.device
+        return self._norm.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights, and of keys and values."""
-        return self._embedding.dtype
+        """The type of what goes from layer to layer."""
+        return self._norm.dtype
+
+    @property
+    def compiled(self) -> bool:
+        """Whether steps of few rows are compiled functions; if not, they are calls of torch's operators."""
+        return self._decoder is not None
+
+    @property
+    def weight_bytes(self) -> int:
+        """How much memory the matrices take."""
+        return sum(matrices.nbytes for matrices in self._matrices)
 
     def page_bytes(self, page_tokens: int) -> int:
         """Return the bytes of one page of keys and values."""
         config = self.config
-        return (
-            2 * config.num_layers * config.num_kv_heads * config.head_dim * page_tokens * self.dtype.itemsize
-        )
+        numbers = 2 * config.num_layers * config.num_kv_heads * config.head_dim * page_tokens
+        return numbers * self.kv_dtype.itemsize
 
     def new_pool(self, num_pages: int, page_tokens: int = PAGE_TOKENS) -> PagePool:
         """Return an empty pool of pages that fit this model."""
@@ -85,7 +119,7 @@ class LlamaModel:
             num_layers=self.config.num_layers,
             num_kv_heads=self.config.num_kv_heads,
             head_dim=self.config.head_dim,
-            dtype=self.dtype,
+            dtype=self.kv_dtype,
             device=self.device,
         )
 
@@ -121,14 +155,16 @@ class LlamaModel:
         with torch.inference_mode():
             step, spans = self._step(parts)
             ids = torch.tensor([token_id for part in parts for token_id in part.ids], device=self.device)
-            hidden = F.embedding(ids, self._embedding)
+            hidden = self._embedding.look_up(ids, self.dtype)
             observed = {layer for part in parts for layer in part.layers}
-            states = {0: hidden}
-            for number, layer in enumerate(self._layers, start=1):
-                hidden = layer.forward(hidden, parts[0].kv.pool, step)
-                if number in observed:
-                    states[number] = hidden
-            logits = self._logits(hidden, parts, spans)
+            wanted = _wanted_rows(parts, spans)
+            pool = parts[0].kv.pool
+            if self._decoder is not None and not observed and len(ids) <= FEW_ROWS:
+                states = {}
+                logits = self._decoder.step(hidden, step, spans, wanted, pool)
+            else:
+                states = self._states(hidden, step, observed, pool)
+                logits = self._logits(states[len(self._layers)][wanted])
         for part in parts:
             part.kv.length += len(part.ids)
         # A copy made outside inference mode may be masked in place by the caller; the original may not.
@@ -157,10 +193,14 @@ class LlamaModel:
         """
         cosines, signed_sines = rotary_angles(self._frequencies, positions, dtype=self.dtype)
         step = Step(cosines=cosines, signed_sines=signed_sines, slots=slots, attend=attend)
-        hidden = F.embedding(ids, self._embedding)
-        for layer in self._layers:
-            hidden = layer.forward(hidden, pool, step)
-        return F.linear(rms_norm(hidden, self._norm, self.config.rms_norm_eps), self._head).float()
+        hidden = self._embedding.look_up(ids, self.dtype)
+        for index in range(len(self._layers)):
+            hidden = self._layers.forward(index, hidden, pool, step)
+        return self._logits(hidden).float()
+
+    @property
+    def _matrices(self) -> set[Matrices]:
+        return {*self._layers.matrices, self._embedding, self._head}
 
     def _step(self, parts: Sequence[Part]) -> tuple[Step, list[Span]]:
         slots, spans = plan(
@@ -173,10 +213,23 @@ class LlamaModel:
         attention = partial(attend, spans=spans)
         return Step(cosines=cosines, signed_sines=signed_sines, slots=slots, attend=attention), spans
 
-    def _logits(self, hidden: torch.Tensor, parts: Sequence[Part], spans: Sequence[Span]) -> torch.Tensor:
-        """Return the logits of the last rows that each part wants, one part after another."""
-        ends = [
-            (span.rows.stop - part.logits, span.rows.stop) for part, span in zip(parts, spans, strict=True)
-        ]
-        wanted = torch.cat([hidden[start:end] for start, end in ends])
-        return F.linear(rms_norm(wanted, self._norm, self.config.rms_norm_eps), self._head)
+    def _states(
+        self, hidden: torch.Tensor, step: Step, observed: Set[int], pool: PagePool
+    ) -> dict[int, torch.Tensor]:
+        """Return the hidden states after the observed layers and the last one."""
+        states = {0: hidden}
+        for index in range(len(self._layers)):
+            hidden = self._layers.forward(index, hidden, pool, step)
+            if index + 1 in observed:
+                states[index + 1] = hidden
+        return states | {len(self._layers): hidden}
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits (rows, vocab_size) of hidden states after the last layer."""
+        return self._head.exact_product(rms_norm(hidden, self._norm, self.config.rms_norm_eps), 0)
+
+
+def _wanted_rows(parts: Sequence[Part], spans: Sequence[Span]) -> list[int]:
+    """Return the rows whose logits are wanted, the last ones of each part, one part after another."""
+    ends = [span.rows.stop for span in spans]
+    return [row for part, end in zip(parts, ends, strict=True) for row in range(end - part.logits, end)]

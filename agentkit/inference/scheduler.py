@@ -2,7 +2,8 @@
 
 A step is one forward pass: a chunk of prompts that shields wait for, or else one token for every request that
 decodes and, beside them, one chunk of the other prompts. Where nothing but decoding is due, requests may draft tokens
-that the same pass verifies. With a runner, those that decode are a pass of their own, and nobody drafts.
+that the same pass verifies. Where there is a better way to decode than torch's operators, those that decode are a pass
+of their own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -19,36 +19,17 @@ from agentkit.errors import InferenceError
 from agentkit.inference.base import Priority
 from agentkit.inference.failures import translated
 from agentkit.inference.kv_cache import KVCache
-from agentkit.inference.kv_host import HostStats
 from agentkit.inference.model import LlamaModel, Output
 from agentkit.inference.request import Request
 from agentkit.inference.runner import DecodeRunner
 from agentkit.inference.speculation import Speculation
 from agentkit.inference.speed import Speed
+from agentkit.inference.stats import EngineStats
 
 AnyRequest: TypeAlias = Request[Any]
 
 FAIR_CHUNK = 4
 """The prompt with the shortest rest goes first, but every so many chunks the one that came first does."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineStats:
-    """What an engine holds between two steps. A page that a request shares with the cache counts as both.
-
-    `drafted_tokens` were verified ahead of their turn since the start, and `accepted_tokens` of them were right.
-    """
-
-    active_requests: int
-    active_bytes: int
-    cached_sequences: int
-    cached_tokens: int
-    cached_bytes: int
-    free_bytes: int
-    preemptions: int
-    drafted_tokens: int
-    accepted_tokens: int
-    host: HostStats | None
 
 
 class Scheduler:
@@ -154,6 +135,9 @@ class Scheduler:
             drafted_tokens=self._drafted_tokens + sum(request.drafted_tokens for request in self._ranks),
             accepted_tokens=self._accepted_tokens + sum(request.accepted_tokens for request in self._ranks),
             host=self.cache.host.stats() if self.cache.host else None,
+            weight_bytes=self._model.weight_bytes,
+            kv_token_bytes=self.cache.pool.page_bytes // self.cache.pool.page_tokens,
+            decoding="runner" if self._runner else "compiled" if self._model.compiled else "torch",
         )
 
     # Whose turn it is
@@ -287,8 +271,8 @@ class Scheduler:
     # Steps
 
     def _passes(self, chosen: list[tuple[AnyRequest, int]]) -> list[list[tuple[AnyRequest, int]]]:
-        """Part those that the runner decodes from those that the model prefills."""
-        if self._runner is None:
+        """Part those that decode from those that prefill, unless the model runs both in the same way."""
+        if self._runner is None and not self._model.compiled:
             return [chosen]
         return [
             [(request, count) for request, count in chosen if request.decoding],

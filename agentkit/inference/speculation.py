@@ -14,10 +14,11 @@ from functools import partial
 from typing import Any
 
 from agentkit.inference.kv_sequence import KVSequence
+from agentkit.inference.matrices import FEW_ROWS
 from agentkit.inference.request import Request
 
-MAX_ROWS = 32
-"""Of a pass with drafts; where so many sequences decode already, nothing is drafted."""
+MAX_ROWS = FEW_ROWS
+"""Of a pass with drafts: so many rows are computed as one alone is, to the bit. Beyond them nothing is drafted."""
 
 MAX_DRAFT = 15
 """Tokens drafted for one sequence: with the one drawn last, 16 rows."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,16 @@ def test_a_guarded_agent_is_safe(cli: Cli) -> None:
         "versions", "machine", "policy", "shields", "embedded model",
     ]  # fmt: skip
     assert {check["status"] for check in outcome.json["checks"]} == {"ok"}
+
+
+def test_a_machine_without_numba_deserves_a_note() -> None:
+    program = (
+        "import sys; sys.modules['numba'] = None\n"
+        "from agentkit.cli.doctor import _machine; check = _machine(); print(check.status.value, check.detail)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("note ")
+    assert "numba is not installed" in done.stdout
 
 
 @pytest.mark.model

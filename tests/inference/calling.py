@@ -12,7 +12,7 @@ import torch
 from agentkit.inference.base import Completion, SamplingParams, collect
 from agentkit.inference.engine import LocalEngine
 from agentkit.inference.model import LlamaModel
-from agentkit.inference.scheduler import EngineStats
+from agentkit.inference.stats import EngineStats
 
 _scope_numbers = count()
 

@@ -182,12 +182,14 @@ def test_the_wrong_number_of_divisors_is_refused() -> None:
         ({"prefill_chunk": 0}, "prefill_chunk must be at least 1, got 0"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
         ({"context_length": 1}, "context_length must be at least 2, got 1"),
-        ({"speculation": "on"}, "speculation must be 'prompt_lookup' or 'off', got 'on'"),
+        ({"weights": "int4"}, "weights must be one of float32, bfloat16, int8, got 'int4'"),
+        ({"kv_dtype": "int8"}, "kv_dtype must be one of float32, bfloat16, got 'int8'"),
+        ({"speculation": "on"}, "speculation must be one of prompt_lookup, off, got 'on'"),
     ],
 )
-def test_impossible_engine_settings_are_refused(change: dict[str, object], message: str) -> None:
+def test_impossible_engine_settings_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        EngineConfig(**change)  # type: ignore[arg-type]
+        EngineConfig(**change)
 
 
 def test_empty_rope_parameters_do_not_hide_the_scaling() -> None:

@@ -20,12 +20,17 @@ _CORPUS = (
 TINY_CONTEXT = 4096
 
 
-def build_tiny_checkpoint(folder: Path, *, context_length: int = 512, seed: int = 0) -> Path:
-    """Write the checkpoint into `folder` and return it; the same seed gives the same weights."""
+def build_tiny_checkpoint(
+    folder: Path, *, context_length: int = 512, seed: int = 0, head_dim: int = 8
+) -> Path:
+    """Write the checkpoint into `folder` and return it; the same seed gives the same weights.
+
+    With heads of 32, its decode steps are compiled.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _train_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = _config(tokenizer, context_length)
+    config = _config(tokenizer, context_length, head_dim)
     tokenizer_config = {"bos_token": SPECIAL_TOKENS[0], "eos_token": SPECIAL_TOKENS[1]}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
     (folder / "config.json").write_text(json.dumps(config))
@@ -47,7 +52,7 @@ def _train_tokenizer() -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _config(tokenizer: tokenizers.Tokenizer, context_length: int) -> dict[str, object]:
+def _config(tokenizer: tokenizers.Tokenizer, context_length: int, head_dim: int) -> dict[str, object]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -57,7 +62,7 @@ def _config(tokenizer: tokenizers.Tokenizer, context_length: int) -> dict[str, o
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "head_dim": 8,
+        "head_dim": head_dim,
         "hidden_act": "silu",
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
@@ -76,6 +81,7 @@ def _random_tensors(config: dict[str, object], seed: int) -> dict[str, torch.Ten
         return torch.randn(rows, columns, generator=generator).mul(2.0 / columns**0.5)
 
     vocab_size, hidden, intermediate = int(str(config["vocab_size"])), 32, 64
+    heads, kv_heads = 4 * int(str(config["head_dim"])), 2 * int(str(config["head_dim"]))
     tensors = {
         "model.embed_tokens.weight": torch.randn(vocab_size, hidden, generator=generator),
         "model.norm.weight": torch.ones(hidden),
@@ -86,10 +92,10 @@ def _random_tensors(config: dict[str, object], seed: int) -> dict[str, torch.Ten
         tensors |= {
             prefix + "input_layernorm.weight": torch.ones(hidden),
             prefix + "post_attention_layernorm.weight": torch.ones(hidden),
-            prefix + "self_attn.q_proj.weight": weight(32, hidden),
-            prefix + "self_attn.k_proj.weight": weight(16, hidden),
-            prefix + "self_attn.v_proj.weight": weight(16, hidden),
-            prefix + "self_attn.o_proj.weight": weight(hidden, 32),
+            prefix + "self_attn.q_proj.weight": weight(heads, hidden),
+            prefix + "self_attn.k_proj.weight": weight(kv_heads, hidden),
+            prefix + "self_attn.v_proj.weight": weight(kv_heads, hidden),
+            prefix + "self_attn.o_proj.weight": weight(hidden, heads),
             prefix + "mlp.gate_proj.weight": weight(intermediate, hidden),
             prefix + "mlp.up_proj.weight": weight(intermediate, hidden),
             prefix + "mlp.down_proj.weight": weight(hidden, intermediate),
