@@ -95,9 +95,13 @@ REFERENCE = _agentkit("fp32")
 """What every other engine's output is compared with."""
 
 
+LOOKUP = replace(REFERENCE, engine="agentkit_lookup", module="agentkit_lookup_peer", bare_module=None)
+"""agentkit with prompt lookup, which is on by default: apart, for no other engine drafts here."""
+
+
 def contenders() -> tuple[Contender, ...]:
     """Return all of them, the reference first."""
-    ours = (_agentkit("bf16"), _agentkit("int8"))
+    ours = (_agentkit("bf16"), _agentkit("int8"), LOOKUP)
     theirs = (
         _peer("transformers", "fp32", "safetensors", None),
         _peer("transformers", "bf16", "safetensors", None),

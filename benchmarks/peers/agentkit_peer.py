@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import fields
-from typing import Any
 
 import anyio
 
 from agentkit.inference.base import SamplingParams
-from agentkit.inference.config import EngineConfig
+from agentkit.inference.config import EngineConfig, SpeculationMode, WeightType
 from agentkit.inference.engine import LocalEngine
 from benchmarks.peers.protocol import Answer, Conversation, Turn, peak_mb, serve
 
-WEIGHTS = {"bf16": "bfloat16", "int8": "int8"}
+WEIGHTS: dict[str, WeightType] = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 
 
 class AgentkitPeer:
@@ -66,20 +64,22 @@ class AgentkitPeer:
         return Turn(ids=ids, first_seconds=first, seconds=time.perf_counter() - started)
 
 
-def config_for(arguments: argparse.Namespace) -> EngineConfig:
-    """Return the settings for weights in fp32, or in what `precision` names where this version has that."""
-    precision: str = arguments.precision
-    settings: dict[str, Any] = {"threads": arguments.threads}
-    if precision != "fp32":
-        if "weights" not in {field.name for field in fields(EngineConfig)}:
-            raise RuntimeError(f"this version of agentkit has no {precision} weights")
-        settings["weights"] = WEIGHTS.get(precision, precision)
-    return EngineConfig(**settings)
+def config_for(arguments: argparse.Namespace, *, speculation: SpeculationMode = "off") -> EngineConfig:
+    """Return the settings for weights of the precision; without drafts, as the other engines run too."""
+    return EngineConfig(
+        threads=arguments.threads, weights=WEIGHTS[arguments.precision], speculation=speculation
+    )
+
+
+def load_with(arguments: argparse.Namespace, *, speculation: SpeculationMode) -> AgentkitPeer:
+    """Load the model and start the engine."""
+    config = config_for(arguments, speculation=speculation)
+    return AgentkitPeer(anyio.run(LocalEngine.load, arguments.model, config))
 
 
 def load(arguments: argparse.Namespace) -> AgentkitPeer:
-    """Load the model and start the engine."""
-    return AgentkitPeer(anyio.run(LocalEngine.load, arguments.model, config_for(arguments)))
+    """Load the model and start the engine, which drafts nothing."""
+    return load_with(arguments, speculation="off")
 
 
 if __name__ == "__main__":
