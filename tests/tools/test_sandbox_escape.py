@@ -27,7 +27,7 @@ print(result, errno.errorcode.get(ctypes.get_errno()))
 REFUSED = {
     "read /etc/shadow": ("open('/etc/shadow')", "FileNotFoundError"),
     "read the host's root": ("import os; print(*os.listdir('/'))", r"^(?:(?:dev|lib|lib64|opt|tmp|usr|work)\s)+3?$"),
-    "list home folders": ("from os.path import exists; [*map(exists, ['/home', '/root', '/etc', '/proc'])]", r"^\[(False,? ?){4}\]$"),
+    "list home folders": ("import os; sum(map(os.path.exists, ['/home', '/root', '/etc', '/proc', '/sys']))", r"^0$"),
     "leave by dots": ("import os; os.listdir('../../../..') == os.listdir('/')", "True"),
     "read another process's environment": ("open('/proc/1/environ')", "FileNotFoundError"),
     "read the host's packages": ("import os; os.listdir(os.path.dirname(os.__file__) + '/site-packages')", r"\[\]"),

@@ -57,7 +57,7 @@ _LEAST: Final = {
 class Attachment:
     """A file that code left in its work folder. Name and content are the code's: untrusted.
 
-    The name is one path component of letters, digits, `.`, `_` and `-`, and does not begin with a dot.
+    The name is one path component of letters, digits, `.`, `_` and `-`, and begins with neither `.` nor `-`.
     """
 
     name: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ LIBRARIES: Final = "/opt/python/lib"
 
 _VERSION: Final = f"python{sys.version_info.major}.{sys.version_info.minor}"
 STDLIB: Final = f"{LIBRARIES}/{_VERSION}"
+_READABLE_BY_OTHERS: Final = stat.S_IROTH | stat.S_IXOTH
 _SYSTEM_FOLDERS: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 
 
@@ -65,5 +68,10 @@ def packages_folder(given: str | Path) -> Path:
     if not folder.is_dir():
         raise ConfigurationError(
             f"there are no packages at {folder}; name a virtual environment of {_VERSION}, or a folder of packages"
+        )
+    if os.geteuid() == 0 and folder.stat().st_mode & _READABLE_BY_OTHERS != _READABLE_BY_OTHERS:
+        # Inside, root's files are somebody else's.
+        raise ConfigurationError(
+            f"the packages at {folder} can be read by root alone; chmod -R o+rX {folder}"
         )
     return folder

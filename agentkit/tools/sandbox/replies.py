@@ -64,8 +64,8 @@ def _attachment(file: Any) -> Attachment | None:
 
 def safe_name(name: str) -> str:
     """Return a name that is one harmless component of a path, with its extension."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")
-    return plain[-_MAX_NAME_CHARS:].lstrip(".") or "file"
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+    return plain[-_MAX_NAME_CHARS:].lstrip(".-") or "file"
 
 
 def _named_apart(attachments: list[Attachment]) -> tuple[Attachment, ...]:
