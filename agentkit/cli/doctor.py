@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from agentkit.agent.runtime import EngineRoom
 from agentkit.cli.exit_codes import EXIT_FINDING, EXIT_OK
@@ -23,6 +24,7 @@ from agentkit.shields.base import Stage
 from agentkit.shields.pipeline import Pipeline
 from agentkit.shields.policy import Mode, Policy
 from agentkit.shields.policy_tests import run_policy_tests
+from agentkit.tools.sandbox.choice import describe_sandbox, no_sandbox
 
 _PACKAGES = ("agentkit", "torch", "transformers", "tokenizers", "llguidance", "gguf", "pydantic", "anyio")
 
@@ -59,7 +61,7 @@ def run_doctor(model: str, *, policy: Path | None, imports: list[str], as_json: 
 
 
 async def _doctor(model: str, policy: Policy) -> list[Check]:
-    checks = [_versions(), _machine(), _stages(policy)]
+    checks = [_versions(), _machine(), _stages(policy), await anyio.to_thread.run_sync(_sandbox)]
     async with AsyncExitStack() as closing:
         room = EngineRoom(closing)
         checks.append(await _attempt("shields", Status.FAILED, lambda: _shields(policy, room)))
@@ -93,6 +95,15 @@ def _machine() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     detail = f"{platform.system()} {platform.machine()}, {cores} cores"
     return Check(name="machine", status=Status.OK, detail=detail)
+
+
+def _sandbox() -> Check:
+    """Say where `code_interpreter` would run code; an agent without it needs no sandbox."""
+    problem = no_sandbox()
+    if problem is not None:
+        detail = f"none, so code_interpreter cannot be used: {problem}"
+        return Check(name="sandbox", status=Status.NOTE, detail=detail)
+    return Check(name="sandbox", status=Status.OK, detail=describe_sandbox())
 
 
 def _stages(policy: Policy) -> Check:

@@ -54,10 +54,8 @@ async def monty_session(**changed: float) -> AsyncIterator[SandboxSession]:
 def sandboxed_processes() -> dict[int, str]:
     """The processes in a sandbox that this one started, each with the namespace of its process ids."""
     mine = _namespace(os.getpid())
-    spaces = {
-        pid: space for pid in _descendants(os.getpid()) if (space := _namespace(pid)) not in (None, mine)
-    }
-    return {pid: space for pid, space in spaces.items() if space is not None}
+    spaces = {pid: _namespace(pid) for pid in _descendants(os.getpid())}
+    return {pid: space for pid, space in spaces.items() if space not in ("", mine)}
 
 
 def left_in(namespaces: set[str]) -> list[int]:
@@ -86,8 +84,8 @@ def _status(pid: int, name: str) -> str | None:
     return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
 
 
-def _namespace(pid: int) -> str | None:
+def _namespace(pid: int) -> str:
     try:
         return os.readlink(f"/proc/{pid}/ns/pid")
     except OSError:
-        return None
+        return ""  # it has ended

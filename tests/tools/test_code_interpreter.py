@@ -52,13 +52,14 @@ async def freed(tool: Tool) -> None:
     await tool.state.end_all()
 
 
-@needs_bubblewrap
-async def test_packages_are_those_that_were_given_and_plots_are_returned(tmp_path: Path):
-    """A stand-in with the four functions that are used of matplotlib, which is too large to install for a test."""
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """A stand-in with what is used of matplotlib, which is too large to install for a test."""
     tmp_path.chmod(0o755)
-    (tmp_path / "matplotlib").mkdir()
-    (tmp_path / "matplotlib" / "__init__.py").touch()
-    (tmp_path / "matplotlib" / "pyplot.py").write_text(
+    folder = tmp_path / "matplotlib"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "pyplot.py").write_text(
         "_open = []\n"
         "def plot(): _open.append(Figure())\n"
         "def get_fignums(): return list(range(1, len(_open) + 1))\n"
@@ -67,13 +68,18 @@ async def test_packages_are_those_that_were_given_and_plots_are_returned(tmp_pat
         "class Figure:\n"
         "    def savefig(self, path): open(path, 'wb').write(b'PNG')\n"
     )
+    return tmp_path
+
+
+@needs_bubblewrap
+async def test_packages_are_those_that_were_given_and_plots_are_returned(packages: Path):
     kept: list[Attachment] = []
 
     async def keep(files: tuple[Attachment, ...]) -> None:
         assert current_call().session == key()
         kept.extend(files)
 
-    tool = code_interpreter(packages=tmp_path, keep_files=keep, limits=small_limits())
+    tool = code_interpreter(packages=packages, keep_files=keep, limits=small_limits())
     plotted = await call(tool, "import matplotlib.pyplot as plt; plt.plot()")
     again = await call(tool, "plt.get_fignums()")
     await freed(tool)

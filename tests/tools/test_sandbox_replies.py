@@ -26,11 +26,11 @@ def reply(**changed: Any) -> bytes:
     return json.dumps({"id": "7", "files": [], "notes": [], **changed}).encode()
 
 
+KEYS = st.sampled_from(["id", "files", "notes", "name", "content"])
+NASTY_NAMES = st.sampled_from(["..", "../../etc/passwd", "/etc/passwd", "-rf", ".bashrc", "a\nb", "x" * 500])
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: (
-        st.lists(inner) | st.dictionaries(st.sampled_from(["id", "files", "notes", "name", "content"]), inner)
-    ),
+    lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner),
     max_leaves=20,
 )
 
