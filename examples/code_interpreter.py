@@ -34,22 +34,24 @@ async def keep(files: tuple[Attachment, ...]) -> None:
 
 
 def replies() -> list[str]:
-    calls = [json.dumps({"name": "code_interpreter", "parameters": {"code": code}}) for code in TURNS.values()]
+    calls = [
+        json.dumps({"name": "code_interpreter", "parameters": {"code": code}}) for code in TURNS.values()
+    ]
     return [reply for call in calls for reply in (call, "Done.")]
 
 
 async def main() -> None:
     interpreter = code_interpreter(limits=SandboxLimits(seconds=2.0), keep_files=keep)
-    async with Agent(ScriptedEngine(replies()), tools=[interpreter], approver=approve) as agent:
-        async with agent.session("alice/42") as session:
-            for question, code in TURNS.items():
-                print(f"\nuser:   {question}\ncode:   {code}")
-                result = await session.run(question)
-                for message in result.messages:
-                    if message.tool_name is not None:
-                        print(message.content)
-                if result.blocked_by is not None:
-                    print(f"blocked at stage {result.blocked_by.stage}: {result.blocked_by.category}")
+    agent = Agent(ScriptedEngine(replies()), tools=[interpreter], approver=approve)
+    async with agent, agent.session("alice/42") as session:
+        for question, code in TURNS.items():
+            print(f"\nuser:   {question}\ncode:   {code}")
+            result = await session.run(question)
+            for message in result.messages:
+                if message.tool_name is not None:
+                    print(message.content)
+            if result.blocked_by is not None:
+                print(f"blocked at stage {result.blocked_by.stage}: {result.blocked_by.category}")
 
 
 if __name__ == "__main__":

@@ -110,9 +110,9 @@ class _Interpreter:
         """
         slot = self._slot(current_call().session)
         async with slot.lock:
+            await self._make_room(slot)
             if slot.closed:
                 raise ToolError(_CLOSED)
-            await self._make_room(slot)
             execution = await self._execute(slot, code)
             lost, slot.lost = slot.lost, None
         if self._keep_files is not None and execution.attachments:

@@ -35,7 +35,7 @@ REFUSED = {
     "become a program": ("import os; os.execv('/opt/python/bin/python3', ['x'])", "PermissionError"),
     "start a worker": ("import multiprocessing as m; m.get_context('fork').Process().start()", "PermissionError"),
     "leave a daemon behind": ("import os\nif not os.fork():\n    os.setsid()\n    os.fork()", "PermissionError"),
-    "become root": ("import os; os.setuid(0)", "PermissionError"),
+    "become root": ("import os; os.setuid(0)", "PermissionError|Invalid argument"),
     "change the root": ("import os; os.chroot('/work')", "PermissionError"),
     "make a device": ("import os, stat; os.mknod('disk', stat.S_IFBLK | 0o600, 2048)", "PermissionError"),
     "write into Python": ("open('/opt/python/lib/evil.py', 'w')", "Read-only|PermissionError"),

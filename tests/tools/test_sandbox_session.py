@@ -126,6 +126,7 @@ MONTY_REFUSES = {
     "processes": ("import subprocess", "ModuleNotFoundError"),
     "forks": ("import os; os.fork()", "AttributeError"),
     "memory": ("blocks = []\nwhile True: blocks.append('x' * 10**7)", "MemoryError"),
+    "memory of the host": ("'x' * 10**9", "MemoryError"),
     "depth": ("def deeper(): return deeper()\ndeeper()", "RecursionError"),
     "classes of the host": ("().__class__.__base__.__subclasses__()", "AttributeError"),
 }
@@ -138,4 +139,14 @@ async def test_monty_knows_no_way_to_the_host(code: str, error: str):
         told = await session.run(code)
         after = await session.run("1 + 1")
     assert error in told.stderr
+    assert after.stdout == "2\n"
+
+
+@needs_monty
+@pytest.mark.parametrize("code", ["10 ** 5000", "deep = []\nfor _ in range(900): deep = [deep]\ndeep"])
+async def test_a_value_that_the_host_cannot_write_is_said_to_be_one(code: str):
+    async with monty_session() as session:
+        told = await session.run(code)
+        after = await session.run("1 + 1")
+    assert len(told.stdout + told.stderr) > 0
     assert after.stdout == "2\n"

@@ -23,6 +23,8 @@ _START_SECONDS: Final = 20.0
 _CLOSE_SECONDS: Final = 10.0
 # More than this is nobody's output: the code is stopped with a MemoryError of its own.
 _FLOOD_BYTES: Final = 8 * 2**20
+# The value of a last expression, and what was raised, are copied to the host: no more than a few times this.
+_MAX_MEMORY: Final = 64 * 2**20
 
 
 class Monty:
@@ -53,9 +55,11 @@ class Monty:
 def monty_problem() -> str | None:
     """Return why Monty cannot be used here, or None."""
     try:
-        import_module("pydantic_monty")
+        import_module("pydantic_monty").AsyncMonty()
     except ImportError:
         return "pydantic-monty is not installed: pip install 'agentkit[sandbox]'"
+    except OSError:
+        return "pydantic-monty has no worker program here: pip install --force-reinstall pydantic-monty"
     return None
 
 
@@ -81,7 +85,7 @@ class MontySession:
         with anyio.move_on_after(self._limits.seconds):
             try:
                 value = await session.feed_run(code, print_callback=streams)
-                ending, shown = Ending.COMPLETED, "" if value is None else f"{value!r}\n"
+                ending, shown = Ending.COMPLETED, _shown(value)
             except self._monty.MontyCrashedError:
                 ending = Ending.KILLED
             except self._monty.MontyError as error:
@@ -99,11 +103,10 @@ class MontySession:
             await closing.aclose()
 
     async def _start(self) -> pydantic_monty.AsyncMontySession:
-        pool = self._monty.AsyncMonty(max_processes=1)
-        limits = {"max_memory": self._limits.memory_bytes}
+        limits = {"max_memory": min(self._limits.memory_bytes, _MAX_MEMORY)}
         try:
             with anyio.fail_after(_START_SECONDS):
-                await self._closing.enter_async_context(pool)
+                pool = await self._closing.enter_async_context(self._monty.AsyncMonty(max_processes=1))
                 session: pydantic_monty.AsyncMontySession = pool.checkout(limits=limits)
                 await self._closing.enter_async_context(session)
                 self._session = session
@@ -124,6 +127,15 @@ class MontySession:
         stderr, err_notes = outputs["stderr"].text()
         killed = ("it used too much of the machine",) if ending is Ending.KILLED else ()
         return Execution(ending=ending, stdout=stdout, stderr=stderr, notes=(*out_notes, *err_notes, *killed))
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    try:
+        return f"{value!r}\n"
+    except (RecursionError, ValueError) as error:  # nested too deep, or too many digits
+        return f"a value that cannot be shown ({type(error).__name__})\n"
 
 
 def _displayed(error: Exception) -> str:

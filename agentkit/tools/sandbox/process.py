@@ -7,7 +7,7 @@ import os
 import signal
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import anyio
@@ -30,41 +30,30 @@ class SandboxProcess:
         Raises:
             OSError: if it cannot be started.
         """
-        requests, self._requests = os.pipe()
-        self._replies, replies = os.pipe()
-        self._info, info = os.pipe()
-        go, self._go = os.pipe()
-        given = (requests, replies, info, go)
-        self._pidfd: int | None = None
+        requests, replies, info, go, out, err = (os.pipe() for _ in range(6))
+        theirs = [requests[0], replies[1], info[1], go[0], out[1], err[1]]
+        self._ours = [requests[1], replies[0], info[0], go[1], out[0], err[0]]
+        self._requests, self._replies, self._info, self._go, self._stdout, self._stderr = self._ours
+        self._first_process: int | None = None
         self._spare_id = spare_id()
-        arguments = command({"requests": requests, "replies": replies})
-        extra = [
-            "--info-fd",
-            str(info),
-            *(["--userns-block-fd", str(go)] if self._spare_id is not None else []),
-        ]
+        bwrap, *arguments = command({"requests": requests[0], "replies": replies[1]})
+        waiting = ["--userns-block-fd", str(go[0])] if self._spare_id is not None else []
         try:
-            # An empty environment: what the command gets could be read inside.
             self._popen = subprocess.Popen(  # noqa: S603
-                [arguments[0], *extra, *arguments[1:]],
-                env={},
+                [bwrap, "--info-fd", str(info[1]), *waiting, *arguments],
+                env={},  # what the command has could be read inside
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=given,
-                bufsize=0,
+                stdout=out[1],
+                stderr=err[1],
+                pass_fds=theirs[:4],
             )
         except OSError:
-            for end in (self._requests, self._replies, self._info, self._go):
-                os.close(end)
+            _close(self._ours)
             raise
         finally:
-            for end in given:
-                os.close(end)
-        if self._popen.stdout is None or self._popen.stderr is None:  # pragma: no cover  # both are pipes
-            raise AssertionError
-        self._end = os.pidfd_open(self._popen.pid)
-        self._stdout, self._stderr = self._popen.stdout.fileno(), self._popen.stderr.fileno()
+            _close(theirs)
+        self._command = os.pidfd_open(self._popen.pid)
+        self._ours.append(self._command)
         for end in (self._requests, self._replies, self._info, self._stdout, self._stderr):
             os.set_blocking(end, False)
 
@@ -81,7 +70,8 @@ class SandboxProcess:
                 raise ProcessLookupError("the sandbox has ended before it began")
             told += part
         pid = int(json.loads(told)["child-pid"])
-        self._pidfd = os.pidfd_open(pid)
+        self._first_process = os.pidfd_open(pid)
+        self._ours.append(self._first_process)
         if self._spare_id is not None:
             map_users(pid, self._spare_id)
             os.write(self._go, b"1")
@@ -104,11 +94,11 @@ class SandboxProcess:
 
     def kill(self) -> None:
         """Kill the sandbox's first process, and the kernel kills all others with it."""
-        if self._pidfd is None:
+        if self._first_process is None:
             self._popen.kill()
             return
         try:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(self._first_process, signal.SIGKILL)
         except ProcessLookupError:
             self._popen.kill()
 
@@ -116,21 +106,12 @@ class SandboxProcess:
         """Kill the sandbox, wait for its end and close the pipes; a cancellation does not interrupt this."""
         self.kill()
         with anyio.move_on_after(_REAP_SECONDS, shield=True):
-            await anyio.wait_readable(self._end)
+            await anyio.wait_readable(self._command)
             self._popen.wait()
             # bubblewrap may end a little before the first process of the sandbox, which ends last inside.
-            if self._pidfd is not None:
-                await anyio.wait_readable(self._pidfd)
-        for end in self._open_ends():
-            os.close(end)
-        for stream in (self._popen.stdout, self._popen.stderr):
-            if stream is not None:
-                stream.close()
-
-    def _open_ends(self) -> Iterator[int]:
-        yield from (self._requests, self._replies, self._info, self._go, self._end)
-        if self._pidfd is not None:
-            yield self._pidfd
+            if self._first_process is not None:
+                await anyio.wait_readable(self._first_process)
+        _close(self._ours)
 
     async def _send(self, data: bytes) -> None:
         left = memoryview(data)
@@ -177,6 +158,11 @@ class SandboxProcess:
                 if not part:
                     break
                 output.add(part)
+
+
+def _close(ends: list[int]) -> None:
+    for end in ends:
+        os.close(end)
 
 
 async def _read(pipe: int, limit: int) -> bytes:
