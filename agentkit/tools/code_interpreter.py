@@ -5,6 +5,7 @@ Knows no way of building a sandbox, and never runs code without one.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -17,9 +18,19 @@ from agentkit.errors import ConfigurationError, ToolError, ToolTimeoutError
 from agentkit.tools.base import Approval, Code, Tool
 from agentkit.tools.call_context import current_call
 from agentkit.tools.decorator import tool
-from agentkit.tools.sandbox.base import Attachment, Ending, Execution, Sandbox, SandboxLimits, SandboxSession
+from agentkit.tools.sandbox.base import (
+    Attachment,
+    Ending,
+    Execution,
+    NotStartedError,
+    Sandbox,
+    SandboxLimits,
+    SandboxSession,
+)
 from agentkit.tools.sandbox.choice import SandboxName, choose_sandbox
 from agentkit.tools.state import SessionKey
+
+logger = logging.getLogger(__name__)
 
 Keep = Callable[[tuple[Attachment, ...]], Awaitable[None]]
 """Takes the files of one call; in it, `current_call()` names the call and its session."""
@@ -146,6 +157,10 @@ class _Interpreter:
             slot.live = True
             try:
                 execution = await slot.session.run(code)
+            except NotStartedError as error:
+                slot.live = False
+                logger.warning("a sandbox could not be started: %s", error.detail)
+                raise
             except BaseException:
                 slot.live, slot.lost = False, _STOPPED
                 raise

@@ -204,25 +204,44 @@ async def test_monty_runs_where_it_is_asked_for():
     assert stopped.status.value == "timeout"
 
 
-def test_without_any_sandbox_the_tool_cannot_be_made(tmp_path: Path):
-    code = (
-        "import sys; sys.modules['pydantic_monty'] = None\n"
-        "from agentkit import ConfigurationError, code_interpreter\n"
-        "try: code_interpreter()\n"
-        "except ConfigurationError as error: print(error)\n"
-    )
+def without_monty(code: str, path: Path) -> str:
+    """What code prints that makes the tool, where there is no Monty, and of programs those in a folder alone."""
     ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PATH": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
+        [sys.executable, "-c", f"import sys; sys.modules['pydantic_monty'] = None\n{code}"],
+        env={**os.environ, "PATH": str(path)},
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert ended.stdout == (
+    assert ended.stderr == ""
+    return ended.stdout
+
+
+MAKE = """
+from agentkit import ConfigurationError, code_interpreter
+try: code_interpreter()
+except ConfigurationError as error: print(error)
+"""
+
+
+def test_without_any_sandbox_the_tool_cannot_be_made(tmp_path: Path):
+    assert without_monty(MAKE, tmp_path) == (
         "there is no sandbox to run code in, and it never runs outside one: bubblewrap is not installed: there is "
         "no bwrap; install your system's package bubblewrap; pydantic-monty is not installed: pip install "
         "'agentkit[sandbox]'\n"
     )
+
+
+def test_a_bubblewrap_that_cannot_build_a_sandbox_is_none(tmp_path: Path):
+    """A stand-in for what bubblewrap says where the kernel or a container forbids namespaces."""
+    program = tmp_path / "bwrap"
+    program.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    program.chmod(0o755)
+    assert (
+        "it never runs outside one: bubblewrap cannot build a sandbox here: "
+        "bwrap: No permissions to create new namespace; pydantic-monty"
+    ) in without_monty(MAKE, tmp_path)
 
 
 def test_a_wrong_setting_is_told_at_construction(tmp_path: Path):

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, ToolError
 
 _MIB: Final = 2**20
+_MAX_DETAIL_CHARS: Final = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class SandboxLimits:
     disk_bytes: int = 64 * _MIB
     files: int = 1000
     threads: int = 32
-    output_chars: int = 10_000
+    output_chars: int = 8_000
     attachments: int = 8
     attachment_bytes: int = 8 * _MIB
 
@@ -86,6 +87,14 @@ class Execution:
     notes: tuple[str, ...] = ()
 
 
+class NotStartedError(ToolError):
+    """A sandbox could not be started, and no code has run. `detail` is for people: it may name paths of the host."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = " ".join(detail.split())[-_MAX_DETAIL_CHARS:]
+        super().__init__("the sandbox could not be started")
+
+
 class SandboxSession(Protocol):
     """One Python session. Variables live from call to call; calls come one at a time."""
 
@@ -95,7 +104,7 @@ class SandboxSession(Protocol):
         When cancelled, the work is stopped and the session is over.
 
         Raises:
-            ToolError: if the sandbox could not be started; the code has not run then.
+            NotStartedError: if the sandbox could not be started; the code has not run then.
         """
 
     async def close(self) -> None:

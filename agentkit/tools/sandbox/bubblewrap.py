@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sysconfig
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+import anyio
+
 from agentkit.errors import ConfigurationError
 from agentkit.tools.sandbox import inside
-from agentkit.tools.sandbox.base import SandboxLimits
+from agentkit.tools.sandbox.base import NotStartedError, SandboxLimits
 from agentkit.tools.sandbox.bubblewrap_session import BubblewrapSession
 from agentkit.tools.sandbox.python_files import (
     LIBRARIES,
@@ -29,7 +31,6 @@ from agentkit.tools.sandbox.python_files import (
     system_links,
 )
 
-_PROBE_SECONDS: Final = 20.0
 _INSIDE: Final = "/opt/inside"
 _START: Final = (
     "import sys; sys.path.insert(0, '/opt'); from inside.worker import main; sys.path.pop(0); main()"
@@ -75,32 +76,35 @@ class Bubblewrap:
 
     def open(self, limits: SandboxLimits) -> BubblewrapSession:
         """Return a new session; its process starts with the first call."""
-        return BubblewrapSession(command=lambda settings: self._command(limits, settings), limits=limits)
-
-    def _command(self, limits: SandboxLimits, settings: dict[str, object]) -> list[str]:
-        start = {**settings, "packages": self._packages is not None}
-        return [*sandbox_command(limits, packages=self._packages), _START, json.dumps(start)]
+        return _session(limits, self._packages)
 
 
 @cache
 def bubblewrap_problem() -> str | None:
-    """Return why no sandbox can be built here, or None: builds one and runs Python in it, once."""
+    """Return why no sandbox can be built here, or None: builds one and runs code in it, once."""
     if shutil.which("bwrap") is None:
         return "bubblewrap is not installed: there is no bwrap; install your system's package bubblewrap"
-    command = [*sandbox_command(SandboxLimits(), packages=None), "import ctypes, json"]
+    with ThreadPoolExecutor(max_workers=1) as pool:  # an event loop may be running in this thread
+        return pool.submit(anyio.run, _try_one).result()
+
+
+async def _try_one() -> str | None:
+    session = _session(SandboxLimits(), packages=None)
     try:
-        ended = subprocess.run(command, env={}, capture_output=True, timeout=_PROBE_SECONDS, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"bubblewrap could not be run: {type(error).__name__}"
-    if ended.returncode == 0:
-        return None
-    said = ended.stderr.decode(errors="replace").strip()[-300:]
-    return f"bubblewrap cannot build a sandbox here: {said or f'it ended with {ended.returncode}'}"
+        execution = await session.run("1 + 1")
+    except NotStartedError as error:
+        return f"bubblewrap cannot build a sandbox here: {error.detail}"
+    finally:
+        await session.close()
+    return None if execution.stdout == "2\n" else "bubblewrap builds a sandbox here, but Python fails in it"
 
 
-def sandbox_command(limits: SandboxLimits, *, packages: Path | None) -> list[str]:
-    """Return the command that runs Python code in a new sandbox; the code is to be appended."""
-    return [*_arguments(limits, packages), PYTHON, "-I", "-S", "-B", "-X", "utf8", "-c"]
+def _session(limits: SandboxLimits, packages: Path | None) -> BubblewrapSession:
+    def command(settings: dict[str, object]) -> list[str]:
+        start = json.dumps({**settings, "packages": packages is not None})
+        return [*_arguments(limits, packages), PYTHON, "-I", "-S", "-B", "-X", "utf8", "-c", _START, start]
+
+    return BubblewrapSession(command=command, limits=limits)
 
 
 def _arguments(limits: SandboxLimits, packages: Path | None) -> Iterator[str]:

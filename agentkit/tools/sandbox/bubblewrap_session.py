@@ -6,7 +6,6 @@ Whatever comes out of the sandbox is untrusted: bounded before it is read, check
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,16 +13,14 @@ from typing import Final
 
 import anyio
 
-from agentkit.errors import ToolError
-from agentkit.tools.sandbox.base import Ending, Execution, SandboxLimits
+from agentkit.tools.sandbox.base import Ending, Execution, NotStartedError, SandboxLimits
 from agentkit.tools.sandbox.printed import Printed
 from agentkit.tools.sandbox.process import SandboxProcess
 from agentkit.tools.sandbox.replies import MAX_EXTRA_BYTES, Reply, read_reply
 
-logger = logging.getLogger(__name__)
-
 _START_SECONDS: Final = 20.0
-_DIAGNOSIS_CHARS: Final = 500
+_DIAGNOSIS_CHARS: Final = 4000
+_READY: Final = b'{"id": "ready"}'
 # More than this is nobody's output: the code prints without end.
 _FLOOD_BYTES: Final = 64 * 2**20
 
@@ -67,22 +64,25 @@ class BubblewrapSession:
     async def _start(self) -> SandboxProcess:
         limits = {name: value for name, value in asdict(self._limits).items() if name != "seconds"}
         printed = Printed(limit_chars=_DIAGNOSIS_CHARS, flood_bytes=_FLOOD_BYTES)
-        process: SandboxProcess | None = None
         ready = False
         try:
             process = SandboxProcess(lambda pipes: self._command({"limits": limits, **pipes}))
-            self._process = process
-            with anyio.move_on_after(_START_SECONDS):
-                await process.begin()
-                ready = await process.ask(b"", printed, max_reply=MAX_EXTRA_BYTES) == b'{"id": "ready"}'
         except OSError as error:
-            raise ToolError(f"the sandbox could not be started ({type(error).__name__})") from error
+            raise NotStartedError(str(error)) from error
+        self._process = process
+        try:
+            with anyio.move_on_after(_START_SECONDS):
+                ready = (
+                    await process.begin() and await process.ask(b"", printed, max_reply=len(_READY)) == _READY
+                )
+            process.take_printed(printed)
         finally:
             if not ready:
                 await self.close()
         if not ready:
-            logger.error("sandbox did not start: %s", printed.stderr.text()[0])
-            raise ToolError("the sandbox could not be started")
+            raise NotStartedError(
+                printed.stderr.text()[0] or f"nothing happened for {_START_SECONDS:g} seconds"
+            )
         return process
 
     def _execution(self, reply: Reply | None, printed: Printed, *, timed_out: bool) -> Execution:

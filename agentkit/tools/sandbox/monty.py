@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from agentkit.errors import ConfigurationError, ToolError
-from agentkit.tools.sandbox.base import Ending, Execution, SandboxLimits
+from agentkit.errors import ConfigurationError
+from agentkit.tools.sandbox.base import Ending, Execution, NotStartedError, SandboxLimits
 from agentkit.tools.sandbox.printed import Output
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class MontySession:
                 self._session = session
                 return session
         except (OSError, RuntimeError, self._monty.MontyError) as error:
-            raise ToolError(f"the sandbox could not be started ({type(error).__name__})") from error
+            raise NotStartedError(str(error)) from error
         finally:
             if self._session is None:
                 await self.close()

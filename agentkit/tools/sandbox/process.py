@@ -57,24 +57,27 @@ class SandboxProcess:
         for end in (self._requests, self._replies, self._info, self._stdout, self._stderr):
             os.set_blocking(end, False)
 
-    async def begin(self) -> None:
+    async def begin(self) -> bool:
         """Learn the sandbox's first process, and give it its users where that is the host's to do.
 
-        Raises:
-            OSError: if the process has ended already, or the users cannot be mapped.
+        Return whether that was possible; if not, what the command printed says why.
         """
         told = b""
         while b"}" not in told and len(told) < _MAX_INFO_BYTES:
             part = await _read(self._info, _MAX_INFO_BYTES)
             if not part:
-                raise ProcessLookupError("the sandbox has ended before it began")
+                return False
             told += part
         pid = int(json.loads(told)["child-pid"])
         self._first_process = os.pidfd_open(pid)
         self._ours.append(self._first_process)
         if self._spare_id is not None:
-            map_users(pid, self._spare_id)
+            try:
+                map_users(pid, self._spare_id)
+            except OSError:
+                return False
             os.write(self._go, b"1")
+        return True
 
     async def ask(self, payload: bytes, printed: Printed, *, max_reply: int) -> bytes | None:
         """Send a frame, unless it is empty, and return the next one; None if the sandbox ends or breaks the form.
@@ -89,7 +92,7 @@ class SandboxProcess:
                 tasks.start_soon(self._send, struct.pack(">I", len(payload)) + payload)
             reply = await self._receive(max_reply)
             tasks.cancel_scope.cancel()
-        self._collect_rest(printed)
+        self.take_printed(printed)
         return reply
 
     def kill(self) -> None:
@@ -147,8 +150,8 @@ class SandboxProcess:
                 self.kill()
                 return
 
-    def _collect_rest(self, printed: Printed) -> None:
-        """Take what is in the pipes already: it was printed before the reply was sent."""
+    def take_printed(self, printed: Printed) -> None:
+        """Take what is in the pipes already, which is all that was printed before a reply was sent."""
         for pipe, output in ((self._stdout, printed.stdout), (self._stderr, printed.stderr)):
             while not printed.flooded:
                 try:
