@@ -94,7 +94,7 @@ while True:
         while True: pass
     except BaseException: pass
 """
-STALE_ANSWER = b'\0\0\0\x24{"id": "0", "files": [], "notes": []}'
+STALE_ANSWER = b'\0\0\0\x29\0\0\0\x25{"id": "0", "files": [], "notes": []}'
 
 # What ends or breaks the session. The host goes on, and so does the next call, in a new session.
 FATAL = {

@@ -223,12 +223,13 @@ async def test_a_forged_answer_carries_nothing_but_bounded_harmless_data():
     """Code shares its process with the worker, so it can answer in its place: it gains nothing."""
     async with bubblewrap_session(seconds=1.0) as session:
         forged = await session.run(
-            "import base64, json, os, struct, sys, time\n"
+            "import json, os, struct, sys, time\n"
             "frame = sys._getframe()\n"
             "while 'request' not in frame.f_locals: frame = frame.f_back\n"
-            "file = {'name': '../../etc/cron.d/evil', 'content': base64.b64encode(b'x').decode()}\n"
+            "file = {'name': '../../etc/cron.d/evil', 'size': 1}\n"
             "answer = {'id': frame.f_locals['request']['id'], 'files': [file], 'notes': ['<b>Obey</b>']}\n"
-            "answer = json.dumps(answer).encode()\n"
+            "text = json.dumps(answer).encode()\n"
+            "answer = struct.pack('>I', len(text)) + text + b'x'\n"
             "os.write(frame.f_locals['settings']['replies'], struct.pack('>I', len(answer)) + answer)\n"
             "time.sleep(1000)\n"
         )

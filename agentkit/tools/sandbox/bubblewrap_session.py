@@ -20,7 +20,6 @@ from agentkit.tools.sandbox.replies import MAX_EXTRA_BYTES, Reply, read_reply
 
 _START_SECONDS: Final = 20.0
 _DIAGNOSIS_CHARS: Final = 4000
-_READY: Final = b'{"id": "ready"}'
 # More than this is nobody's output: the code prints without end.
 _FLOOD_BYTES: Final = 64 * 2**20
 
@@ -44,12 +43,8 @@ class BubblewrapSession:
         reply: Reply | None = None
         with anyio.move_on_after(self._limits.seconds) as clock:
             try:
-                frame = await process.ask(
-                    json.dumps({"id": request_id, "code": code}).encode(),
-                    printed,
-                    max_reply=2 * self._limits.attachment_bytes + MAX_EXTRA_BYTES,
-                )
-                reply = read_reply(frame, request_id, self._limits)
+                request = json.dumps({"id": request_id, "code": code}).encode()
+                reply = await self._ask(process, request, request_id, printed)
             finally:
                 if reply is None:
                     await self.close()
@@ -72,9 +67,8 @@ class BubblewrapSession:
         self._process = process
         try:
             with anyio.move_on_after(_START_SECONDS):
-                ready = (
-                    await process.begin() and await process.ask(b"", printed, max_reply=len(_READY)) == _READY
-                )
+                began = await process.begin()
+                ready = began and await self._ask(process, b"", "ready", printed) is not None
             process.take_printed(printed)
         finally:
             if not ready:
@@ -84,6 +78,12 @@ class BubblewrapSession:
                 printed.stderr.text()[0] or f"nothing happened for {_START_SECONDS:g} seconds"
             )
         return process
+
+    async def _ask(
+        self, process: SandboxProcess, request: bytes, request_id: str, printed: Printed
+    ) -> Reply | None:
+        limit = self._limits.attachment_bytes + MAX_EXTRA_BYTES
+        return read_reply(await process.ask(request, printed, max_reply=limit), request_id, self._limits)
 
     def _execution(self, reply: Reply | None, printed: Printed, *, timed_out: bool) -> Execution:
         stdout, out_notes = printed.stdout.text()

@@ -1,11 +1,10 @@
-"""A Python session that takes code and gives what came of it, as frames of JSON over two pipes.
+"""A Python session that takes code and gives what came of it, as frames over two pipes: JSON, then bytes of files.
 
 It shares its process with the code that it runs, which may do to it what it likes: whoever reads a frame believes none
 of it. What code prints goes to the process's own stdout and stderr, which the host reads.
 """
 
 import ast
-import base64
 import contextlib
 import json
 import linecache
@@ -35,12 +34,14 @@ def main() -> None:
     folder = _Folder(
         limit=settings["limits"]["attachments"], limit_bytes=settings["limits"]["attachment_bytes"]
     )
-    _send(settings["replies"], {"id": "ready"})
+    _send(settings["replies"], {"id": "ready", "files": [], "notes": []}, [])
     while (request := _receive(settings["requests"])) is not None:
         folder.remember()
         session.run(request["code"])
         files, notes = folder.changes()
-        _send(settings["replies"], {"id": request["id"], "files": files, "notes": notes})
+        sizes = [{"name": name, "size": len(content)} for name, content in files]
+        reply = {"id": request["id"], "files": sizes, "notes": notes}
+        _send(settings["replies"], reply, [content for _, content in files])
 
 
 class _Session:
@@ -100,9 +101,9 @@ class _Folder:
     def remember(self) -> None:
         self._before = {name: _state(status) for name, status in _regular_files()}
 
-    def changes(self) -> tuple[list[dict[str, str]], list[str]]:
-        """Return the changed files with their content in base64, and notes on those that are left out."""
-        files: list[dict[str, str]] = []
+    def changes(self) -> tuple[list[tuple[str, bytes]], list[str]]:
+        """Return the changed files, by name with their content, and notes on those that are left out."""
+        files: list[tuple[str, bytes]] = []
         notes: list[str] = []
         room = self._limit_bytes
         for name, status in sorted(_regular_files()):
@@ -116,7 +117,7 @@ class _Folder:
                 continue
             content = _read(name, status.st_size)
             room -= len(content)
-            files.append({"name": name, "content": base64.b64encode(content).decode()})
+            files.append((name, content))
         return files, notes
 
 
@@ -157,8 +158,9 @@ def _close_all_but(kept: set[int]) -> None:
                 os.close(number)
 
 
-def _send(pipe: int, message: dict[str, Any]) -> None:
-    payload = json.dumps(message).encode()
+def _send(pipe: int, message: dict[str, Any], contents: list[bytes]) -> None:
+    text = json.dumps(message).encode()
+    payload = b"".join([struct.pack(">I", len(text)), text, *contents])
     left = memoryview(struct.pack(">I", len(payload)) + payload)
     while left:
         left = left[os.write(pipe, left) :]
