@@ -132,7 +132,9 @@ def test_code_interpreter_keeps_variables_returns_a_file_and_is_contained(show: 
     assert "file:   sum.txt holds '140'" in printed
     assert "FileNotFoundError: [Errno 2] No such file or directory: '/etc/passwd'" in printed
     assert "the code did not end within 2 seconds and was stopped" in printed
-    assert "[this is a new session, without earlier variables and files: the call before was stopped]" in printed
+    assert (
+        "[this is a new session, without earlier variables and files: the call before was stopped]" in printed
+    )
     assert "blocked at stage code: CWE-78" in printed
 
 

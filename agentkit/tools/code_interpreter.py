@@ -125,24 +125,19 @@ class _Interpreter:
             if slot.closed:
                 raise ToolError(_CLOSED)
             execution = await self._execute(slot, code)
-            lost, slot.lost = slot.lost, None
+            lost, slot.lost = slot.lost, None if slot.live else _STOPPED
         if self._keep_files is not None and execution.attachments:
             await self._keep_files(execution.attachments)
-        if execution.ending is not Ending.COMPLETED:
-            slot.lost = _STOPPED
         return _answer(execution, self._limits, lost=lost)
-
-    async def end(self, session: SessionKey) -> None:
-        """Stop what runs for a session and free its sandbox; see `ToolState.end`."""
-        await self._end(session)
 
     async def end_all(self) -> None:
         """Stop and free every sandbox; see `ToolState.end_all`."""
-        for key in list(self._slots):
-            await self._end(key)
+        for session in list(self._slots):
+            await self.end(session)
 
-    async def _end(self, key: SessionKey | None) -> None:
-        slot = self._slots.pop(key, None)
+    async def end(self, session: SessionKey | None) -> None:
+        """Stop what runs for a session and free its sandbox; see `ToolState.end`."""
+        slot = self._slots.pop(session, None)
         if slot is None:
             return
         slot.closed = True
@@ -187,6 +182,7 @@ class _Interpreter:
         idle = next((other for other in live if not other.lock.locked()), None)
         if idle is None:
             raise ToolError(f"all {self._max_sessions} sandboxes are busy; try again later")
+        slot.live = True  # others that look for room meanwhile count it
         async with idle.lock:
             idle.live, idle.lost = False, "the session was idle for long"
             await idle.session.close()
