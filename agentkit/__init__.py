@@ -75,7 +75,10 @@ if TYPE_CHECKING:
     from agentkit.tools.base import Tool as Tool
     from agentkit.tools.call_context import CallContext as CallContext
     from agentkit.tools.call_context import current_call as current_call
+    from agentkit.tools.code_interpreter import code_interpreter as code_interpreter
     from agentkit.tools.decorator import tool as tool
+    from agentkit.tools.sandbox.base import Attachment as Attachment
+    from agentkit.tools.sandbox.base import SandboxLimits as SandboxLimits
 
 _HOMES = {
     "agent.agent": ("Agent",),
@@ -129,7 +132,9 @@ _HOMES = {
     "tools.approval": ("ApprovalDecision", "ApprovalRequest", "ask_later"),
     "tools.base": ("Code", "Tool"),
     "tools.call_context": ("CallContext", "current_call"),
+    "tools.code_interpreter": ("code_interpreter",),
     "tools.decorator": ("tool",),
+    "tools.sandbox.base": ("Attachment", "SandboxLimits"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -16,6 +16,7 @@ import pytest
 
 from agentkit import Policy
 from agentkit.cli.loading import load_tools
+from tests.tools.sandboxes import needs_bubblewrap
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "examples").glob("[!_]*.py"))
@@ -122,6 +123,19 @@ def test_knowledge_is_found_by_its_tenant_and_poison_is_not_stored(show: Show):
     assert alice.count("Anna's train arrives on Friday at 18:05.") == 2  # remembered, then read
     assert alice.count("Friends of the house sleep in the blue room.") == 2  # in the context, and by the tool
     assert "reads" not in bob
+
+
+@needs_bubblewrap
+def test_code_interpreter_keeps_variables_returns_a_file_and_is_contained(show: Show):
+    printed = show("code_interpreter")
+    assert "[stdout][0, 1, 4, 9, 16, 25, 36, 49][/stdout]" in printed
+    assert "file:   sum.txt holds '140'" in printed
+    assert "FileNotFoundError: [Errno 2] No such file or directory: '/etc/passwd'" in printed
+    assert "the code did not end within 2 seconds and was stopped" in printed
+    assert (
+        "[this is a new session, without earlier variables and files: the call before was stopped]" in printed
+    )
+    assert "blocked at stage code: CWE-78" in printed
 
 
 def kinds(printed: str) -> list[str]:

@@ -86,7 +86,9 @@ def test_importing_agentkit_is_quick_and_loads_no_tensor_library():
     assert not packages & {*TENSOR_LIBRARIES, "pydantic"}
 
 
-@pytest.mark.parametrize("name", ["Agent", "Pipeline", "Policy", "SQLiteStore", "Session", "tool"])
+@pytest.mark.parametrize(
+    "name", ["Agent", "Pipeline", "Policy", "SQLiteStore", "Session", "code_interpreter", "tool"]
+)
 def test_a_name_that_runs_no_model_loads_no_torch(name: str):
     _, packages = run_and_report(f"from agentkit import {name}")
     assert not packages & {"torch", "transformers"}

@@ -146,6 +146,11 @@ class Agent:
             closing.push_async_callback(self._setup.knowledge.close)
         await closing.aclose()
 
+    @property
+    def toolset(self) -> Toolset:
+        """The tools that the agent was made with."""
+        return self._setup.toolset
+
     def session(self, session_id: str | None = None, *, store: Store | str | None = None) -> Session:
         """Return a session: the one that the store holds under this id, or a new one.
 
@@ -209,7 +214,10 @@ class Agent:
     async def run(self, text: str, **options: Unpack[RunOptions]) -> RunResult:
         """Run one turn in a new session of its own; without a store, nothing of it is kept."""
         session = self.session(store=self._store if self._keeps else MemoryStore())
-        return await session.run(text, **options)
+        try:
+            return await session.run(text, **options)
+        finally:
+            await session.end_tools()
 
     def run_sync(self, text: str, **options: Unpack[RunOptions]) -> RunResult:
         """Run one turn from code that is not async.

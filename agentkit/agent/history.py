@@ -27,6 +27,7 @@ from agentkit.memory.store import SessionHeader, Store, StoredSession
 from agentkit.memory.transcript import Entry, StoredEntry, Transcript
 from agentkit.messages import Message, Role
 from agentkit.shields.decision import Decision
+from agentkit.tools.state import SessionKey
 
 
 class SessionHistory:
@@ -49,6 +50,11 @@ class SessionHistory:
         """The turn that was loaded unfinished; its entries are in the transcript."""
         self.format: Format = format_for(runtime.engine.tokenizer, header.format, date=header.date)
         self.transcript = Transcript()
+
+    @property
+    def key(self) -> SessionKey:
+        """What tools know the session by."""
+        return SessionKey(session_id=self._session_id, place=self._store)
 
     @property
     def scope(self) -> str:

@@ -110,6 +110,7 @@ async def start_runtime(setup: Setup, closing: AsyncExitStack) -> Runtime:
     pipeline = Pipeline(setup.policy, engines=room.shield_engine, ask=setup.escalate, overrides=setup.shields)
     await pipeline.start()
     closing.push_async_callback(pipeline.close)
+    closing.push_async_callback(setup.toolset.end_all_sessions)
     return Runtime(
         setup=setup,
         pipeline=pipeline,

@@ -27,6 +27,7 @@ from agentkit.memory.journal import ApprovalGiven
 from agentkit.memory.rules import check_same_tenant
 from agentkit.messages import Message
 from agentkit.tools.approval import ApprovalRequest
+from agentkit.tools.state import SessionKey
 
 if TYPE_CHECKING:
     from agentkit.agent.agent import Agent
@@ -165,6 +166,7 @@ class Session:
         """
         async with self._held() as (_, history):
             history.check_turn(turn)
+            await self.end_tools()
             history.forget_after(turn)
             await forget_kv(self._agent.kv_folder, self.id)
             await history.commit(AuditEvent(kind="session_rolled_back", details={"turn": turn}))
@@ -191,9 +193,11 @@ class Session:
     async def close(self) -> None:
         """Save what the engine cached of the session, where the agent has a folder for it, and forget the rest.
 
-        The session goes on with its next run, then read from the store again.
+        What tools keep for it, such as the variables of `code_interpreter`, is freed. The session goes on with its
+        next run, then read from the store again.
         """
         async with self._held() as (runtime, history):
+            await self.end_tools()
             await self._saved_kv(runtime).save(self.id, history.transcript.ids)
             self._history = None
 
@@ -214,8 +218,13 @@ class Session:
         """
         async with self._store.hold(self.id):
             self._history = None
+            await self.end_tools()
             await forget_kv(self._agent.kv_folder, self.id)
             return await self._store.delete(self.id)
+
+    async def end_tools(self) -> None:
+        """Free what tools keep for the session, such as the variables of `code_interpreter`."""
+        await self._agent.toolset.end_session(SessionKey(session_id=self.id, place=self._store))
 
     async def _answer(self, call_id: str, *, approved: bool) -> None:
         async with self._store.hold(self.id):

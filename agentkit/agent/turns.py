@@ -239,7 +239,7 @@ class _Runner:
         )
         desk = CallDesk(
             toolset=toolset,
-            executor=Executor(toolset),
+            executor=Executor(toolset, session=history.key),
             approvals=approvals,
             judge=self._judge,
             sink=self._sink,

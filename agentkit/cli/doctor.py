@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from agentkit.agent.runtime import EngineRoom
 from agentkit.cli.exit_codes import EXIT_FINDING, EXIT_OK
@@ -24,6 +25,7 @@ from agentkit.shields.base import Stage
 from agentkit.shields.pipeline import Pipeline
 from agentkit.shields.policy import Mode, Policy
 from agentkit.shields.policy_tests import run_policy_tests
+from agentkit.tools.sandbox.choice import describe_sandbox, no_sandbox
 
 _PACKAGES = ("agentkit", "torch", "transformers", "tokenizers", "llguidance", "gguf", "pydantic", "anyio")
 
@@ -60,7 +62,7 @@ def run_doctor(model: str, *, policy: Path | None, imports: list[str], as_json: 
 
 
 async def _doctor(model: str, policy: Policy) -> list[Check]:
-    checks = [_versions(), _machine(), _stages(policy)]
+    checks = [_versions(), _machine(), _stages(policy), await anyio.to_thread.run_sync(_sandbox)]
     async with AsyncExitStack() as closing:
         room = EngineRoom(closing)
         checks.append(await _attempt("shields", Status.FAILED, lambda: _shields(policy, room)))
@@ -97,6 +99,15 @@ def _machine() -> Check:
         detail += "; numba is not installed: without it a CPU decodes at about half the speed, and needs more memory"
         return Check(name="machine", status=Status.NOTE, detail=detail)
     return Check(name="machine", status=Status.OK, detail=detail)
+
+
+def _sandbox() -> Check:
+    """Say where `code_interpreter` would run code; an agent without it needs no sandbox."""
+    problem = no_sandbox()
+    if problem is not None:
+        detail = f"none, so code_interpreter cannot be used: {problem}"
+        return Check(name="sandbox", status=Status.NOTE, detail=detail)
+    return Check(name="sandbox", status=Status.OK, detail=describe_sandbox())
 
 
 def _stages(policy: Policy) -> Check:

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from agentkit.errors import ToolDefinitionError
 from agentkit.json_schema import closed, unknown_references
 from agentkit.messages import Origin, ToolSpec
+from agentkit.tools.state import ToolState
 from agentkit.tools.validation import check_arguments
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
@@ -81,6 +82,8 @@ class Tool:
     once: a call whose outcome a crash has hidden is then made again without asking.
 
     `origin` is `Origin.MEMORY` for a tool over long-term memory, whose results are judged at stage `memory`.
+
+    `state` is what the function keeps between the calls of a session; the agent ends it with the session.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Tool:
     origin: Origin = Origin.TOOL
     code_arguments: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, TypeAdapter[Any]] = field(default_factory=dict, repr=False)
+    state: ToolState | None = None
     _validator: Draft202012Validator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

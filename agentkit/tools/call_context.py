@@ -10,15 +10,20 @@ from dataclasses import dataclass
 from agentkit.errors import ToolError
 from agentkit.messages import ToolCall
 from agentkit.tools.approval import call_digest
+from agentkit.tools.state import SessionKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallContext:
-    """One call. `idempotency_key` is the same when a call whose outcome was lost is made again, and no other's."""
+    """One call. `idempotency_key` is the same when a call whose outcome was lost is made again, and no other's.
+
+    `session` names the session whose call it is; None for a call outside of any.
+    """
 
     call_id: str
     tool_name: str
     idempotency_key: str
+    session: SessionKey | None = None
 
 
 _current: ContextVar[CallContext | None] = ContextVar("agentkit_current_call", default=None)
@@ -42,9 +47,11 @@ def idempotency_key(call: ToolCall) -> str:
 
 
 @contextmanager
-def serving(call: ToolCall) -> Iterator[None]:
+def serving(call: ToolCall, session: SessionKey | None = None) -> Iterator[None]:
     """Make a call the current one inside the block."""
-    context = CallContext(call_id=call.id, tool_name=call.name, idempotency_key=idempotency_key(call))
+    context = CallContext(
+        call_id=call.id, tool_name=call.name, idempotency_key=idempotency_key(call), session=session
+    )
     token = _current.set(context)
     try:
         yield

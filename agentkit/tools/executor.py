@@ -37,6 +37,7 @@ from agentkit.messages import ToolCall
 from agentkit.tools.base import Effect, Tool
 from agentkit.tools.call_context import serving
 from agentkit.tools.results import as_text, cut
+from agentkit.tools.state import SessionKey
 from agentkit.tools.toolset import Toolset
 
 logger = logging.getLogger(__name__)
@@ -78,13 +79,16 @@ class ToolOutcome:
 
 
 class Executor:
-    """Runs the calls of one toolset. Results longer than `result_chars` characters are cut, with a note."""
+    """Runs the calls of one toolset for one session. Results beyond `result_chars` characters are cut, with a note."""
 
-    def __init__(self, toolset: Toolset, *, result_chars: int = 20_000) -> None:
+    def __init__(
+        self, toolset: Toolset, *, result_chars: int = 20_000, session: SessionKey | None = None
+    ) -> None:
         if result_chars < 1:
             raise ConfigurationError(f"result_chars must be at least 1, got {result_chars!r}")
         self._toolset = toolset
         self._result_chars = result_chars
+        self._session = session
 
     async def run(self, call: Cleared[ToolCall]) -> ToolOutcome:
         """Run one call. The tool's own failures become an outcome; cancellation passes through.
@@ -98,7 +102,7 @@ class Executor:
         asked = require_cleared(call)
         started = perf_counter()
         attempts = _Attempts()
-        with serving(asked):
+        with serving(asked, self._session):
             status, text = await self._attempt(asked, attempts)
         logger.debug("tool call %s ended as %s after %d attempts", asked.id, status, attempts.count)
         content, truncated = cut(text, self._result_chars)

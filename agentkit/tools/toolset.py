@@ -1,4 +1,4 @@
-"""The tools of one agent, by name. Runs nothing."""
+"""The tools of one agent, by name. Calls none of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from agentkit.errors import ToolDefinitionError, UnknownToolError
 from agentkit.messages import ToolSpec
 from agentkit.nearest import nearest
 from agentkit.tools.base import Tool
+from agentkit.tools.state import SessionKey
 from agentkit.tools.wording import listed, shown
 
 
@@ -43,6 +44,18 @@ class Toolset:
         if tool is None:
             raise UnknownToolError(self._unknown(name))
         return tool
+
+    async def end_session(self, session: SessionKey) -> None:
+        """Free what the tools keep for a session."""
+        for tool in self:
+            if tool.state is not None:
+                await tool.state.end(session)
+
+    async def end_all_sessions(self) -> None:
+        """Free what the tools keep for any session."""
+        for tool in self:
+            if tool.state is not None:
+                await tool.state.end_all()
 
     def __contains__(self, name: object) -> bool:
         return name in self._tools

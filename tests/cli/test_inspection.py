@@ -34,7 +34,7 @@ def test_a_guarded_agent_is_safe(cli: Cli) -> None:
     outcome = cli("doctor", "--json")
     assert (outcome.code, outcome.json["safe"]) == (0, True)
     assert [check["name"] for check in outcome.json["checks"]] == [
-        "versions", "machine", "policy", "shields", "embedded model",
+        "versions", "machine", "policy", "sandbox", "shields", "embedded model",
     ]  # fmt: skip
     assert {check["status"] for check in outcome.json["checks"]} == {"ok"}
 
