@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check fix bench bench-own bench-gpu bench-peers setup services clean
+.PHONY: demo test check fix bench bench-own bench-bfcl bench-gpu bench-peers setup services clean
 
 demo: setup
 	$(BIN)/agentkit demo
@@ -34,7 +34,14 @@ bench-own: setup
 	$(BIN)/python -m benchmarks.tool_calls
 	$(BIN)/python -m benchmarks.shield_quality
 	$(BIN)/python -m benchmarks.grammar
+	$(BIN)/python -m benchmarks.speculation
+	$(BIN)/python -m benchmarks.quantisation
 	$(BIN)/python -m benchmarks.store
+
+# BFCL's questions and its checker, without the dependencies of its package.
+bench-bfcl: setup
+	test -d .peers/bfcl || $(PIP) install --no-deps --target .peers/bfcl bfcl-eval==2026.3.23
+	$(BIN)/python -m benchmarks.bfcl
 
 # Not in .venv, whose torch may be one without CUDA: PYTHON brings torch >= 2.11 with CUDA, triton >= 3.6 and
 # transformers >= 5. Nothing is downloaded.
@@ -47,7 +54,7 @@ bench-peers: setup
 
 setup: $(VENV)/.ready
 
-# The server that some tests start: the one target that installs something on the machine.
+# What some tests start, PostgreSQL and bubblewrap: the one target that installs something on the machine.
 services:
 	.ci/services
 
