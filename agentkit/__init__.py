@@ -73,6 +73,11 @@ if TYPE_CHECKING:
     from agentkit.tools.approval import ask_later as ask_later
     from agentkit.tools.base import Code as Code
     from agentkit.tools.base import Tool as Tool
+    from agentkit.tools.builtin.brave_search import BraveSearch as BraveSearch
+    from agentkit.tools.builtin.brave_search import SearchProvider as SearchProvider
+    from agentkit.tools.builtin.brave_search import SearchResult as SearchResult
+    from agentkit.tools.builtin.brave_search import brave_search as brave_search
+    from agentkit.tools.builtin.wolfram_alpha import wolfram_alpha as wolfram_alpha
     from agentkit.tools.call_context import CallContext as CallContext
     from agentkit.tools.call_context import current_call as current_call
     from agentkit.tools.decorator import tool as tool
@@ -128,6 +133,8 @@ _HOMES = {
     "shields.registry": ("register_shield",),
     "tools.approval": ("ApprovalDecision", "ApprovalRequest", "ask_later"),
     "tools.base": ("Code", "Tool"),
+    "tools.builtin.brave_search": ("BraveSearch", "SearchProvider", "SearchResult", "brave_search"),
+    "tools.builtin.wolfram_alpha": ("wolfram_alpha",),
     "tools.call_context": ("CallContext", "current_call"),
     "tools.decorator": ("tool",),
 }
