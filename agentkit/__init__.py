@@ -81,6 +81,10 @@ if TYPE_CHECKING:
     from agentkit.tools.call_context import CallContext as CallContext
     from agentkit.tools.call_context import current_call as current_call
     from agentkit.tools.decorator import tool as tool
+    from agentkit.tools.mcp.servers import MCPHttp as MCPHttp
+    from agentkit.tools.mcp.servers import MCPStdio as MCPStdio
+    from agentkit.tools.mcp.toolbox import MCPTools as MCPTools
+    from agentkit.tools.mcp.toolbox import mcp_tools as mcp_tools
 
 _HOMES = {
     "agent.agent": ("Agent",),
@@ -137,6 +141,8 @@ _HOMES = {
     "tools.builtin.wolfram_alpha": ("wolfram_alpha",),
     "tools.call_context": ("CallContext", "current_call"),
     "tools.decorator": ("tool",),
+    "tools.mcp.servers": ("MCPHttp", "MCPStdio"),
+    "tools.mcp.toolbox": ("MCPTools", "mcp_tools"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -124,6 +124,21 @@ def test_knowledge_is_found_by_its_tenant_and_poison_is_not_stored(show: Show):
     assert "reads" not in bob
 
 
+def test_mcp_tools_fail_with_their_server_and_are_refused_once_they_changed(show: Show):
+    tools, first, died, changed = show("mcp_tools").split("\n\n")
+    assert tools == "tools:   words__count (read)"
+    assert "result:  6\n" in first
+    assert "result:  Error: MCP server words was lost during the call" in died
+    assert "result:  Error: MCP server words describes count differently from when it was approved" in changed
+
+
+def test_web_search_names_its_sources_and_withholds_a_poisoned_page(show: Show):
+    _, found, withheld = show("web_search").split("\nuser:   ")
+    assert re.findall(r"Source: (\S+)", found) == ["https://lyon.test", "https://rivers.test"]
+    assert "found:  [withheld: " in withheld
+    assert "praise" not in withheld
+
+
 def kinds(printed: str) -> list[str]:
     return re.findall(r"^  (shield|approval|started|finished|text|end) ", printed, re.MULTILINE)
 

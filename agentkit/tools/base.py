@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from agentkit.errors import ToolDefinitionError
 from agentkit.json_schema import closed, unknown_references
-from agentkit.messages import Origin, ToolSpec
+from agentkit.messages import DEVELOPER, Origin, Provenance, ToolSpec
 from agentkit.tools.validation import check_arguments
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
@@ -81,6 +81,8 @@ class Tool:
     once: a call whose outcome a crash has hidden is then made again without asking.
 
     `origin` is `Origin.MEMORY` for a tool over long-term memory, whose results are judged at stage `memory`.
+    `described_by` says whose words the description and the schema are: stage `tool_description` judges a stranger's
+    as untrusted.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Tool:
     trust: Trust = Trust.UNTRUSTED
     idempotent: bool = False
     origin: Origin = Origin.TOOL
+    described_by: Provenance = DEVELOPER
     code_arguments: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, TypeAdapter[Any]] = field(default_factory=dict, repr=False)
     _validator: Draft202012Validator = field(init=False, repr=False)

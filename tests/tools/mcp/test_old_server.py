@@ -1,0 +1,50 @@
+"""Servers of an older protocol, and servers that do not keep to any."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentkit import ConfigurationError, mcp_tools
+from agentkit.tools import ToolStatus
+from tests.tools.mcp.support import old, run
+
+
+async def test_an_older_server_is_used_as_any_other():
+    async with mcp_tools(old("plain")) as tools:
+        outcomes = [await run(tools, "old__repeat_text", text="aa") for _ in range(2)]
+
+    assert [outcome.content.split()[1] for outcome in outcomes] == ["aa", "aa"]
+    assert len({outcome.content for outcome in outcomes}) == 1  # one process
+
+
+async def test_a_notice_of_change_is_heeded():
+    async with mcp_tools(old("changing")) as tools:
+        first = await run(tools, "old__repeat_text", text="a")
+        second = await run(tools, "old__repeat_text", text="a")
+
+    assert first.status is ToolStatus.OK
+    assert second.status is ToolStatus.ERROR
+    assert "describes repeat.text differently from when it was approved" in second.content
+
+
+async def test_its_regular_expressions_are_not_run_here():
+    async with mcp_tools(old("plain")) as tools:
+        (tool,) = tools
+        outcome = await run(tools, "old__repeat_text", text="a" * 40 + "b")  # would take for ever
+
+    assert tool.parameters["properties"] == {"text": {"type": "string"}}
+    assert outcome.ok
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        ("endless", "MCP server old lists more than 256 tools, or pages without end"),
+        ("garbage", r"MCP server old (did not answer within 1.5 seconds|could not be reached \(MCPError\))"),
+        ("silent", r"MCP server old (did not answer within 1.5 seconds|could not be reached \(MCPError\))"),
+    ],
+)
+async def test_a_server_that_keeps_to_no_protocol_is_an_error(behaviour: str, said: str):
+    with pytest.raises(ConfigurationError, match=said):
+        async with mcp_tools(old(behaviour, connect_timeout=1.5)):
+            pytest.fail("it was used")
