@@ -75,7 +75,7 @@ class Runtime:
 
 
 class EngineRoom:
-    """Loads each model once, for the agent and for the shields that name one; closes what it loaded."""
+    """Loads each model once, for the agent, its sub-agents and the shields that name one; closes what it loaded."""
 
     def __init__(self, closing: AsyncExitStack) -> None:
         self._closing = closing
@@ -98,7 +98,7 @@ class EngineRoom:
         return MeteredEngine(await self.engine(model))
 
 
-async def start_runtime(setup: Setup, closing: AsyncExitStack) -> Runtime:
+async def start_runtime(setup: Setup, room: EngineRoom, closing: AsyncExitStack) -> Runtime:
     """Load the model, start the shields and judge the tools' descriptions; `closing` frees them.
 
     Raises:
@@ -107,7 +107,6 @@ async def start_runtime(setup: Setup, closing: AsyncExitStack) -> Runtime:
         BlockedError: if a tool's description does not pass stage `tool_description`.
     """
     check_tools(setup.toolset.specs)
-    room = EngineRoom(closing)
     pipeline = Pipeline(setup.policy, engines=room.shield_engine, ask=setup.escalate, overrides=setup.shields)
     await pipeline.start()
     closing.push_async_callback(pipeline.close)
