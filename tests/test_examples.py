@@ -139,6 +139,16 @@ def test_web_search_names_its_sources_and_withholds_a_poisoned_page(show: Show):
     assert "praise" not in withheld
 
 
+def test_sub_agent_asks_a_person_and_spends_what_is_left_of_the_turn(show: Show):
+    _, first, second = show("sub_agent").split("\nuser:    ")
+    assert (
+        "asked:   file_note({'text': '1888: bridge'}), because untrusted content is in the context" in first
+    )
+    assert "trusted: False\nanswer:  In 1888, says the clerk. (completed)" in first
+    assert "clerk:   Error: clerk did not finish: the limit of steps was reached" in second
+    assert "answer:  None (limit_reached, steps)" in second
+
+
 def kinds(printed: str) -> list[str]:
     return re.findall(r"^  (shield|approval|started|finished|text|end) ", printed, re.MULTILINE)
 

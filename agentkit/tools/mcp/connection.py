@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 
 _HTTP_TIMEOUT: Final = httpx2.Timeout(10.0, read=300.0)  # a stream of notifications may be silent for long
 _LOST: Final = "was lost during the call, which may have taken effect; the next call connects anew"
-_SESSION_GONE: Final = "Session terminated"
+# The latter is how a server says, among other things, that it has forgotten the session.
+_ENDS_THE_CONNECTION: Final = (types.CONNECTION_CLOSED, types.INVALID_REQUEST)
 _MAX_MESSAGE_CHARS: Final = 300
 
 
@@ -92,10 +93,11 @@ class Connection:
             # No timeout of its own: who calls a tool bounds the call.
             return await client.call_tool(name, dict(arguments), read_timeout_seconds=math.inf)
         except MCPError as error:
-            if error.code != types.CONNECTION_CLOSED and error.message != _SESSION_GONE:
-                raise self._failed(f"refused the call: {error.message[:_MAX_MESSAGE_CHARS]}") from error
-            link.over.set()
-            raise self._failed(_LOST) from error
+            if error.code in _ENDS_THE_CONNECTION:
+                link.over.set()
+            if error.code == types.CONNECTION_CLOSED:
+                raise self._failed(_LOST) from error
+            raise self._failed(f"refused the call: {error.message[:_MAX_MESSAGE_CHARS]}") from error
         except (anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
             link.over.set()
             raise self._failed(_LOST) from error

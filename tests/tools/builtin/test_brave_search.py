@@ -12,7 +12,7 @@ import respx
 
 from agentkit import BraveSearch, ConfigurationError, SearchProvider, SearchResult, brave_search
 from agentkit.tools import Executor, Toolset, ToolStatus
-from tests.tools.test_executor import cleared
+from tests.tools.calling import cleared
 
 URL = "https://api.search.brave.com/res/v1/web/search"
 KEY = "secret-key-123"

@@ -11,7 +11,7 @@ import respx
 
 from agentkit import wolfram_alpha
 from agentkit.tools import Executor, Toolset, ToolStatus
-from tests.tools.test_executor import cleared
+from tests.tools.calling import cleared
 
 URL = "https://api.wolframalpha.com/v2/query"
 KEY = "SECRET-APPID"

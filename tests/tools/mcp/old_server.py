@@ -2,7 +2,8 @@
 
 Behaviours: `plain`; `changing` describes its tool in other words after each call, and gives notice; `endless` lists
 pages without end; `silent` never answers; `garbage` writes what is no message; `stubborn` does not go when it is asked
-to; `poisoned` describes its tool with an order to the model.
+to; `forgetful` says after its first call that it knows no session; `poisoned` describes its tool with an order to the
+model.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ def say(**message: Any) -> None:
 
 
 def listed() -> dict[str, Any]:
-    words = POISON if BEHAVIOUR == "poisoned" else f"Repeat a text, kindly ({calls})."
-    if BEHAVIOUR == "plain":
-        words = "Repeat a text."
+    words = {"poisoned": POISON, "changing": f"Repeat a text, kindly ({calls})."}.get(
+        BEHAVIOUR, "Repeat a text."
+    )
     schema = {
         "type": "object",
         "properties": {"text": {"type": "string", "pattern": "^(a+)+$"}},
@@ -62,6 +63,9 @@ def main() -> None:
             continue
         if BEHAVIOUR == "garbage":
             print("{ this is no message", flush=True)
+            continue
+        if BEHAVIOUR == "forgetful" and calls and request["method"] == "tools/call":
+            say(id=request["id"], error={"code": -32600, "message": "Session terminated"})
             continue
         result = answer(request["method"], request.get("params") or {})
         if result is None:

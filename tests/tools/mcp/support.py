@@ -14,7 +14,7 @@ from typing import Any
 
 from agentkit import MCPHttp, MCPStdio, Tool
 from agentkit.tools import Executor, ToolOutcome, Toolset
-from tests.tools.test_executor import cleared
+from tests.tools.calling import cleared
 
 ROOT = Path(__file__).parents[3]
 _SERVING = [sys.executable, "-m", "tests.tools.mcp.serving"]

@@ -27,6 +27,16 @@ async def test_a_notice_of_change_is_heeded():
     assert "describes repeat.text differently from when it was approved" in second.content
 
 
+async def test_a_server_that_forgot_the_session_is_connected_anew():
+    async with mcp_tools(old("forgetful")) as tools:
+        first, refused, anew = [await run(tools, "old__repeat_text", text="a") for _ in range(3)]
+
+    assert refused.content == "Error: MCP server old refused the call: Session terminated"
+    assert first.ok
+    assert anew.ok
+    assert first.content != anew.content  # another process
+
+
 async def test_its_regular_expressions_are_not_run_here():
     async with mcp_tools(old("plain")) as tools:
         (tool,) = tools
