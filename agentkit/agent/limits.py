@@ -10,7 +10,7 @@ from agentkit.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The bounds of one run. None means unbounded, except by the model's context.
+    """The bounds of one run and its sub-agents together. None means unbounded, except by the model's context.
 
     `steps` counts generations; `tokens` counts prefilled and generated tokens (cached ones are free; a step that
     begins is prefilled whole);

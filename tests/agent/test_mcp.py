@@ -71,3 +71,15 @@ async def test_a_server_that_changes_is_an_error_that_the_model_reads():
 
     assert result.status is RunStatus.COMPLETED
     assert "differently from when it was approved" in result.messages[4].content
+
+
+async def test_a_rule_of_the_policy_reaches_the_tools_of_a_server_by_its_name():
+    rule = {"match": "old__*", "approval": "always"}
+    async with mcp_tools(old("plain")) as tools:
+        agent, _ = scripted(
+            call("old__repeat_text", text="Hello"), "Then not.", tools=tools, under=policy(tools=[rule])
+        )
+        async with agent:
+            result = await agent.run("Repeat hello")
+
+    assert "was not approved by a person" in result.messages[2].content

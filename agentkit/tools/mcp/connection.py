@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, assert_never
 
 import anyio
@@ -19,6 +20,7 @@ from agentkit.errors import ConfigurationError, ToolError
 
 try:
     import httpx2
+    import mcp
     from mcp import Client, MCPError, StdioServerParameters, stdio_client, types
     from mcp.client import Transport
     from mcp.client.streamable_http import streamable_http_client
@@ -38,6 +40,18 @@ _LOST: Final = "was lost during the call, which may have taken effect; the next 
 # The latter is how a server says, among other things, that it has forgotten the session.
 _ENDS_THE_CONNECTION: Final = (types.CONNECTION_CLOSED, types.INVALID_REQUEST)
 _MAX_MESSAGE_CHARS: Final = 300
+
+
+def _without_content(record: logging.LogRecord) -> bool:
+    if record.pathname.startswith(_PACKAGE):
+        record.exc_info = None
+    return True
+
+
+# What the package cannot read, it writes to its logs with the error; that it could not is enough.
+_PACKAGE: Final = str(Path(mcp.__file__).parent)
+for _logger in ("client", "mcp.client.stdio", "mcp.client.streamable_http"):
+    logging.getLogger(_logger).addFilter(_without_content)
 
 
 class _Link:

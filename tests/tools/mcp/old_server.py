@@ -3,7 +3,8 @@
 Behaviours: `plain`; `changing` describes its tool in other words after each call, and gives notice; `endless` lists
 pages without end; `silent` never answers; `garbage` writes what is no message; `stubborn` does not go when it is asked
 to; `forgetful` says after its first call that it knows no session; `poisoned` describes its tool with an order to the
-model.
+model; `lossy` no longer lists its tool after a call, and gives notice; `METHOD` with a slash asks its client that, and
+tells what came back.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ def listed() -> dict[str, Any]:
     words = {"poisoned": POISON, "changing": f"Repeat a text, kindly ({calls})."}.get(
         BEHAVIOUR, "Repeat a text."
     )
+    if BEHAVIOUR == "lossy" and calls:
+        return {"tools": []}
     schema = {
         "type": "object",
         "properties": {"text": {"type": "string", "pattern": "^(a+)+$"}},
@@ -49,9 +52,22 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
             return listed()
         case "tools/call":
             calls += 1
+            if BEHAVIOUR == "lossy" and calls > 1:
+                return None
             text = f"{os.getpid()} {params['arguments']['text']}"
             return {"content": [{"type": "text", "text": text}]}
     return None
+
+
+def asked(method: str) -> dict[str, Any]:
+    params = {
+        "messages": [{"role": "user", "content": {"type": "text", "text": "What was said before?"}}],
+        "maxTokens": 10,
+        "message": "Your password?",
+        "requestedSchema": {"type": "object", "properties": {}},
+    }
+    say(id="ours", method=method, params={} if method == "roots/list" else params)
+    return {"content": [{"type": "text", "text": sys.stdin.readline()}]}
 
 
 def main() -> None:
@@ -71,8 +87,10 @@ def main() -> None:
         if result is None:
             say(id=request["id"], error={"code": -32601, "message": "Method not found"})
             continue
-        if request["method"] == "tools/call" and BEHAVIOUR == "changing":
+        if request["method"] == "tools/call" and BEHAVIOUR in ("changing", "lossy"):
             say(method="notifications/tools/list_changed")
+        if request["method"] == "tools/call" and "/" in BEHAVIOUR:
+            result = asked(BEHAVIOUR)
         say(id=request["id"], result=result)
     while BEHAVIOUR == "stubborn":
         signal.pause()

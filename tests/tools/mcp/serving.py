@@ -47,6 +47,12 @@ def environment() -> str:
 
 
 @server.tool()
+def authorization(context: Context) -> str:
+    """Tell how the client says who it is."""
+    return (context.headers or {}).get("authorization", "nobody")
+
+
+@server.tool()
 def pid() -> str:
     """Tell the number of the server's process."""
     return str(os.getpid())

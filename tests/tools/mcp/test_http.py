@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,16 @@ async def test_an_error_of_the_tool_is_an_error_of_ours(served: MCPHttp):
 
     assert (outcome.status, outcome.content) == (ToolStatus.ERROR, "Error: no such file")
     assert refused.status is ToolStatus.ERROR
+
+
+async def test_its_headers_say_who_calls_and_are_in_no_log(served: MCPHttp, caplog: pytest.LogCaptureFixture):
+    server = MCPHttp(name="demo", url=served.url, headers={"Authorization": "Bearer s3cret"})
+    with caplog.at_level(logging.DEBUG):
+        async with mcp_tools(server) as tools:
+            outcome = await run(tools, "demo__authorization")
+
+    assert outcome.content == "Bearer s3cret"
+    assert "s3cret" not in caplog.text
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancellation"])

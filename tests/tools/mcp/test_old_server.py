@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from agentkit import ConfigurationError, mcp_tools
@@ -37,6 +39,24 @@ async def test_a_server_that_forgot_the_session_is_connected_anew():
     assert first.content != anew.content  # another process
 
 
+async def test_a_tool_that_is_gone_fails_when_it_is_called():
+    async with mcp_tools(old("lossy")) as tools:
+        first, gone = [await run(tools, "old__repeat_text", text="a") for _ in range(2)]
+
+    assert first.ok
+    assert gone.content == "Error: MCP server old refused the call: Method not found"
+
+
+@pytest.mark.parametrize("method", ["sampling/createMessage", "elicitation/create", "roots/list"])
+async def test_a_server_cannot_ask_our_model_our_user_or_our_files(method: str):
+    async with mcp_tools(old(method)) as tools:
+        outcome = await run(tools, "old__repeat_text", text="a")
+
+    answer = json.loads(outcome.content)
+    assert "result" not in answer
+    assert "not supported" in answer["error"]["message"]
+
+
 async def test_its_regular_expressions_are_not_run_here():
     async with mcp_tools(old("plain")) as tools:
         (tool,) = tools
@@ -54,7 +74,12 @@ async def test_its_regular_expressions_are_not_run_here():
         ("silent", r"MCP server old (did not answer within 1.5 seconds|could not be reached \(MCPError\))"),
     ],
 )
-async def test_a_server_that_keeps_to_no_protocol_is_an_error(behaviour: str, said: str):
+async def test_a_server_that_keeps_to_no_protocol_is_an_error(
+    behaviour: str, said: str, caplog: pytest.LogCaptureFixture
+):
     with pytest.raises(ConfigurationError, match=said):
         async with mcp_tools(old(behaviour, connect_timeout=1.5)):
             pytest.fail("it was used")
+
+    assert "this is no message" not in caplog.text
+    assert ("Failed to parse" in caplog.text) == (behaviour == "garbage")
