@@ -17,7 +17,7 @@ from jsonschema.exceptions import SchemaError
 from pydantic import TypeAdapter
 
 from agentkit.errors import ToolDefinitionError
-from agentkit.json_schema import closed, unknown_references
+from agentkit.json_schema import closed, endless_references, unknown_references
 from agentkit.messages import DEVELOPER, Origin, Provenance, ToolSpec
 from agentkit.tools.validation import check_arguments
 
@@ -163,6 +163,9 @@ class Tool:
         unknown = unknown_references(self.parameters)
         if unknown:
             return f"parameters refer to {unknown[0]!r}; only '#/$defs/NAME' inside the schema can be used"
+        endless = endless_references(self.parameters)
+        if endless:
+            return f"parameters define {endless[0]!r} as itself; say what it holds"
         foreign = sorted(set(self.code_arguments) - set(self.parameters["properties"]))
         return f"code_arguments names {foreign[0]!r}, which is not an argument" if foreign else None
 

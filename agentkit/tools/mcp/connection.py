@@ -64,6 +64,7 @@ class _Link:
         self.ready = anyio.Event()
         self.over = anyio.Event()
         self.listening = anyio.Event()
+        self.comparing = anyio.Lock()
         self.client: Client | None = None
         self.failure = ""
         self.changed = False
@@ -140,13 +141,14 @@ class Connection:
         """Return the client of a connection, once what the server changed has been compared."""
         if link.client is None:
             raise ToolError(link.failure)
-        while link.changed:
-            link.changed = False
-            try:
-                self._compare(await list_tools(link.client, self._server.name))
-            except BaseException:
-                link.changed = True
-                raise
+        async with link.comparing:
+            while link.changed:
+                link.changed = False
+                try:
+                    self._compare(await list_tools(link.client, self._server.name))
+                except BaseException:
+                    link.changed = True
+                    raise
         return link.client
 
     async def _hold(self, link: _Link) -> None:

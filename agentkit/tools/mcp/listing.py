@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
 from mcp import Client, types
 
 from agentkit.errors import ToolDefinitionError, ToolError
@@ -18,6 +20,8 @@ MAX_TOOLS: Final = 256
 _MAX_PAGES: Final = 64
 _PINNED: Final = {"name", "title", "description", "input_schema", "output_schema", "annotations"}
 _REGULAR_EXPRESSIONS: Final = ("pattern", "patternProperties")
+_NAMED: Final = ("properties", "$defs", "dependentSchemas")
+"""Keywords whose value has names, not keywords."""
 _FOREIGN: Final = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -72,6 +76,12 @@ def parameters_of(tool: ListedTool) -> dict[str, Any]:
     schema.setdefault("type", "object")
     schema.setdefault("properties", {})
     schema.pop("$schema", None)
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise ToolDefinitionError(
+            f"its schema is not a valid JSON Schema at {error.json_path[:80]}"
+        ) from error
     unknown = unknown_references(schema)
     if unknown:
         raise ToolDefinitionError(
@@ -104,7 +114,7 @@ def _without_expressions(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a schema without its keywords that hold regular expressions; arguments keep their names."""
     kept: dict[str, Any] = {}
     for key, value in schema.items():
-        if key == "properties" and isinstance(value, Mapping):
+        if key in _NAMED and isinstance(value, Mapping):
             kept[key] = {name: _copied(child) for name, child in value.items()}
         elif key not in _REGULAR_EXPRESSIONS:
             kept[key] = _copied(value)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mcp import types
 
-from agentkit import ConfigurationError, MCPHttp, MCPStdio, ToolDefinitionError
+from agentkit import (
+    ConfigurationError,
+    InvalidArgumentsError,
+    MCPHttp,
+    MCPStdio,
+    Tool,
+    ToolDefinitionError,
+)
 from agentkit.tools.mcp.listing import (
     ListedTool,
     code_arguments_of,
@@ -98,6 +108,41 @@ def test_a_reference_out_of_the_schema_is_refused():
 
     with pytest.raises(ToolDefinitionError, match=r"refers to 'https://elsewhere.test/schema'; only"):
         parameters_of(offered(input_schema=schema))
+
+
+NAMES = st.sampled_from(["a", "pattern", "properties", "type", "$defs"])
+SCHEMAS = st.recursive(
+    st.booleans()
+    | st.just({})
+    | st.sampled_from(["string", "object", 3, None]).map(lambda kind: {"type": kind}),
+    lambda inner: st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["object", "array", ["string", "null"], []]),
+            "properties": st.dictionaries(NAMES, inner, max_size=2) | st.just([]),
+            "$defs": st.dictionaries(NAMES, inner, max_size=2) | st.just(["a"]),
+            "$ref": st.sampled_from(["#/$defs/a", "#/$defs/pattern", "#", "https://elsewhere.test", 3]),
+            "anyOf": st.lists(inner, max_size=2),
+            "items": inner,
+            "required": st.lists(NAMES, max_size=2),
+            "pattern": st.just("(a+)+$"),
+            "additionalProperties": inner,
+            "enum": st.lists(NAMES, max_size=1),
+        },
+    ),
+    max_leaves=6,
+)
+
+
+@given(schema=SCHEMAS.filter(lambda schema: isinstance(schema, dict)))
+def test_any_schema_is_used_or_refused_by_name(schema: dict[str, Any]):
+    try:
+        parameters = parameters_of(offered(input_schema=schema))
+        made = Tool(name="read", description="Read.", parameters=parameters, function=print)
+    except ToolDefinitionError:
+        return
+    with suppress(InvalidArgumentsError):
+        made.validate({"a": "x", "pattern": 1})
 
 
 def test_a_text_that_is_named_code_is_judged_as_code():
