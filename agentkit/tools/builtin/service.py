@@ -94,10 +94,11 @@ class Service:
                 self._check(response)
                 return await self._body(response)
         except httpx.TimeoutException:
-            # No cause: it holds the request, and so the key.
-            raise _BusyError(f"{self.name} did not answer in time; try again later") from None
+            problem = "did not answer in time; try again later"
         except (httpx.HTTPError, httpx.StreamError) as error:
-            raise _BusyError(f"{self.name} could not be reached ({type(error).__name__})") from None
+            problem = f"could not be reached ({type(error).__name__})"
+        # Raised here, without a cause or a context: theirs hold the request, and so the key.
+        raise _BusyError(f"{self.name} {problem}")
 
     def _check(self, response: httpx.Response) -> None:
         status = response.status_code

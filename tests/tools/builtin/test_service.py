@@ -39,7 +39,7 @@ async def refusal() -> str:
     while error is not None:  # nothing in the chain holds the request
         assert KEY not in repr(error)
         assert not hasattr(error, "_request")
-        error = error.__cause__
+        error = error.__cause__ or error.__context__
     return str(raised.value)
 
 
