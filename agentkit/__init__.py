@@ -73,10 +73,19 @@ if TYPE_CHECKING:
     from agentkit.tools.approval import ask_later as ask_later
     from agentkit.tools.base import Code as Code
     from agentkit.tools.base import Tool as Tool
+    from agentkit.tools.builtin.brave_search import BraveSearch as BraveSearch
+    from agentkit.tools.builtin.brave_search import SearchProvider as SearchProvider
+    from agentkit.tools.builtin.brave_search import SearchResult as SearchResult
+    from agentkit.tools.builtin.brave_search import brave_search as brave_search
+    from agentkit.tools.builtin.wolfram_alpha import wolfram_alpha as wolfram_alpha
     from agentkit.tools.call_context import CallContext as CallContext
     from agentkit.tools.call_context import current_call as current_call
     from agentkit.tools.code_interpreter import code_interpreter as code_interpreter
     from agentkit.tools.decorator import tool as tool
+    from agentkit.tools.mcp.servers import MCPHttp as MCPHttp
+    from agentkit.tools.mcp.servers import MCPStdio as MCPStdio
+    from agentkit.tools.mcp.toolbox import MCPTools as MCPTools
+    from agentkit.tools.mcp.toolbox import mcp_tools as mcp_tools
     from agentkit.tools.sandbox.base import Attachment as Attachment
     from agentkit.tools.sandbox.base import SandboxLimits as SandboxLimits
 
@@ -131,9 +140,13 @@ _HOMES = {
     "shields.registry": ("register_shield",),
     "tools.approval": ("ApprovalDecision", "ApprovalRequest", "ask_later"),
     "tools.base": ("Code", "Tool"),
+    "tools.builtin.brave_search": ("BraveSearch", "SearchProvider", "SearchResult", "brave_search"),
+    "tools.builtin.wolfram_alpha": ("wolfram_alpha",),
     "tools.call_context": ("CallContext", "current_call"),
     "tools.code_interpreter": ("code_interpreter",),
     "tools.decorator": ("tool",),
+    "tools.mcp.servers": ("MCPHttp", "MCPStdio"),
+    "tools.mcp.toolbox": ("MCPTools", "mcp_tools"),
     "tools.sandbox.base": ("Attachment", "SandboxLimits"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

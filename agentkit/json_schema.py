@@ -134,13 +134,19 @@ def expressible(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_references(schema: Mapping[str, Any]) -> list[str]:
-    """Return the references that do not name a definition of the schema itself."""
-    definitions = schema.get("$defs", {})
+    """Return the references that do not name a definition of the schema itself, as an object."""
+    definitions = as_object(schema.get("$defs"))
     return [
         str(node["$ref"])
         for node in _nodes(schema)
-        if "$ref" in node and (_referred(node) is None or _referred(node) not in definitions)
+        if "$ref" in node and not isinstance(definitions.get(_referred(node) or ""), Mapping)
     ]
+
+
+def endless_references(schema: Mapping[str, Any]) -> list[str]:
+    """Return the definitions that say of a value what they say of that value: checking one would never end."""
+    definitions = as_object(schema.get("$defs"))
+    return [name for name in definitions if _contains_itself(name, definitions, nodes=_nodes_in_place)]
 
 
 def resolved(node: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -177,11 +183,32 @@ def _referred(node: Mapping[str, Any]) -> str | None:
     return reference.removeprefix(DEFS)
 
 
-def _contains_itself(name: str, definitions: Mapping[str, Any]) -> bool:
+def _nodes(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield a schema and every schema inside it; data such as defaults and enums is not entered."""
+    return (found for _, found in places(node))
+
+
+def _nodes_in_place(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield a schema and every schema inside it that is about the same value, not about a part of it."""
+    if not isinstance(node, Mapping):
+        return
+    yield node
+    for key, value in node.items():
+        if key in _COMBINING or key in ("not", "dependentSchemas"):
+            for _, child in _children(key, value):
+                yield from _nodes_in_place(child)
+
+
+def _contains_itself(
+    name: str,
+    definitions: Mapping[str, Any],
+    *,
+    nodes: Callable[[Any], Iterator[Mapping[str, Any]]] = _nodes,
+) -> bool:
     seen: set[str] = set()
     waiting = [name]
     while waiting:
-        for node in _nodes(definitions[waiting.pop()]):
+        for node in nodes(definitions.get(waiting.pop())):
             target = _referred(node)
             if target == name:
                 return True
@@ -189,11 +216,6 @@ def _contains_itself(name: str, definitions: Mapping[str, Any]) -> bool:
                 seen.add(target)
                 waiting.append(target)
     return False
-
-
-def _nodes(node: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield a schema and every schema inside it; data such as defaults and enums is not entered."""
-    return (found for _, found in places(node))
 
 
 def _children(key: str, value: Any) -> list[tuple[str, Any]]:
@@ -228,7 +250,11 @@ def _mapped(node: Mapping[str, Any], change: Callable[[Mapping[str, Any]], dict[
 
 def _joined_types(node: dict[str, Any]) -> dict[str, Any]:
     branches = node.get("anyOf")
-    if "type" in node or not branches or not all(set(branch) == {"type"} for branch in branches):
+    if (
+        "type" in node
+        or not branches
+        or not all(isinstance(branch, Mapping) and set(branch) == {"type"} for branch in branches)
+    ):
         return node
     names = dict.fromkeys(name for branch in branches for name in types_of(branch))
     return {"type": list(names), **{key: value for key, value in node.items() if key != "anyOf"}}

@@ -138,6 +138,31 @@ def test_code_interpreter_keeps_variables_returns_a_file_and_is_contained(show: 
     assert "blocked at stage code: CWE-78" in printed
 
 
+def test_mcp_tools_fail_with_their_server_and_are_refused_once_they_changed(show: Show):
+    tools, first, died, changed = show("mcp_tools").split("\n\n")
+    assert tools == "tools:   words__count (read)"
+    assert "result:  6\n" in first
+    assert "result:  Error: MCP server words was lost during the call" in died
+    assert "result:  Error: MCP server words describes count differently from when it was approved" in changed
+
+
+def test_web_search_names_its_sources_and_withholds_a_poisoned_page(show: Show):
+    _, found, withheld = show("web_search").split("\nuser:   ")
+    assert re.findall(r"Source: (\S+)", found) == ["https://lyon.test", "https://rivers.test"]
+    assert "found:  [withheld: " in withheld
+    assert "praise" not in withheld
+
+
+def test_sub_agent_asks_a_person_and_spends_what_is_left_of_the_turn(show: Show):
+    _, first, second = show("sub_agent").split("\nuser:    ")
+    assert (
+        "asked:   file_note({'text': '1888: bridge'}), because untrusted content is in the context" in first
+    )
+    assert "trusted: False\nanswer:  In 1888, says the clerk. (completed)" in first
+    assert "clerk:   Error: clerk did not finish: the limit of steps was reached" in second
+    assert "answer:  None (limit_reached, steps)" in second
+
+
 def kinds(printed: str) -> list[str]:
     return re.findall(r"^  (shield|approval|started|finished|text|end) ", printed, re.MULTILINE)
 

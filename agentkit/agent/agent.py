@@ -8,18 +8,20 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Literal, Self, Unpack
 from uuid import uuid4
 
 import anyio
 
+from agentkit.agent.hosting import Host
 from agentkit.agent.knowledge import judge_with
 from agentkit.agent.limits import Limits
 from agentkit.agent.options import RunOptions
 from agentkit.agent.result import RunResult
-from agentkit.agent.runtime import Runtime, Setup, start_runtime
+from agentkit.agent.runtime import EngineRoom, Runtime, Setup, start_runtime
 from agentkit.agent.saved_kv import forget_kv
 from agentkit.agent.session import Session
+from agentkit.agent.sub_agent import sub_agent_tool, sub_agents_of
 from agentkit.errors import ConfigurationError
 from agentkit.inference.base import Engine, SamplingParams
 from agentkit.memory import MemoryStore, open_store
@@ -33,7 +35,7 @@ from agentkit.shields.base import Shield
 from agentkit.shields.decision import Ask
 from agentkit.shields.policy import Policy
 from agentkit.tools.approval import Approver
-from agentkit.tools.base import Tool
+from agentkit.tools.base import Approval, Tool
 from agentkit.tools.toolset import Toolset
 
 
@@ -127,13 +129,7 @@ class Agent:
             ModelLoadError, ConfigurationError, GrammarError, BlockedError: if a part cannot start; nothing stays
                 loaded.
         """
-        if self._runtime is not None:
-            return self._runtime
-        self._starting = self._starting or anyio.Lock()
-        async with self._starting:
-            if self._runtime is None:
-                self._runtime = await self._start()
-        return self._runtime
+        return await self._started(None)
 
     async def close(self) -> None:
         """Free what the agent loaded, and close the stores that it opened from a URL."""
@@ -231,6 +227,45 @@ class Agent:
             )
         return anyio.run(lambda: self.run(text, **options))
 
+    def as_tool(
+        self,
+        name: str,
+        description: str,
+        *,
+        approval: Approval | Literal["always", "never"] | None = None,
+        timeout: float = 300.0,
+    ) -> Tool:
+        """Return the agent as a tool of another: `name(task)` runs one turn in a session of its own.
+
+        It starts and closes with the agent that has the tool, and shares a model that both name. What it spends is
+        bounded by its own limits and by what is left of the calling turn's steps, tokens, seconds and tool calls, and
+        is spent of them. Its policy judges the task as input, untrusted if the calling turn has read untrusted
+        content, and all that it does; the calling agent's policy judges the call and, as an untrusted result, the
+        answer. Calls of its own that need approval are put to its approver, or else to that of the calling agent; an
+        answer for later is a no. Its memory is that of the calling session's tenant.
+
+        Args:
+            name: What the model of the other agent calls it.
+            description: What it is good for.
+            approval: `always` asks a person for every call.
+            timeout: How many seconds one call may take.
+
+        Raises:
+            ToolDefinitionError: if the name or the timeout cannot be used.
+        """
+        return sub_agent_tool(
+            self, self._setup, name=name, description=description, approval=approval, timeout=timeout
+        )
+
+    async def run_for(self, host: Host, task: str) -> RunResult:
+        """Run one turn for the turn of another agent, in a new session of the same tenant; see `as_tool`."""
+        session_id = f"session-{uuid4().hex[:12]}"
+        session = self.session(
+            f"{host.tenant}/{session_id}" if host.tenant else session_id,
+            store=self._store if self._keeps else MemoryStore(),
+        )
+        return await session.run_for(host, task)
+
     def _open_store(self, store: Store | str | None) -> Store:
         """Open each URL once: a store given as an object stays the caller's to close."""
         if not isinstance(store, str):
@@ -239,9 +274,24 @@ class Agent:
             self._opened[store] = open_store(store)
         return self._opened[store]
 
-    async def _start(self) -> Runtime:
+    async def _started(self, room: EngineRoom | None) -> Runtime:
+        """Return what the agent runs on, started now or earlier; `room` is that of an agent that this one works for."""
+        if self._runtime is not None:
+            return self._runtime
+        self._starting = self._starting or anyio.Lock()
+        async with self._starting:
+            if self._runtime is None:
+                self._runtime = await self._start(room)
+        return self._runtime
+
+    async def _start(self, room: EngineRoom | None) -> Runtime:
         async with AsyncExitStack() as closing:
-            runtime = await start_runtime(self._setup, closing)
+            own_room = room or EngineRoom(closing)
+            runtime = await start_runtime(self._setup, own_room, closing)
+            for agent in sub_agents_of(self._setup.toolset):
+                if agent._runtime is None:  # one that runs already keeps what it runs on
+                    await agent._started(own_room)
+                    closing.push_async_callback(agent.close)
             self._closing = closing.pop_all()
         return runtime
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agentkit.errors import ConfigurationError
@@ -9,7 +10,7 @@ from agentkit.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The bounds of one run. None means unbounded, except by the model's context.
+    """The bounds of one run and its sub-agents together. None means unbounded, except by the model's context.
 
     `steps` counts generations; `tokens` counts prefilled and generated tokens (cached ones are free; a step that
     begins is prefilled whole);
@@ -38,30 +39,55 @@ class Limits:
 
 @dataclass(slots=True)
 class Budget:
-    """What is left of the limits of one run."""
+    """What is left of the limits of one run. What a sub-agent's run spends, it spends of its `parent` too."""
 
     limits: Limits
+    parent: Budget | None = None
     steps: int = 0
+    sub_agent_steps: int = 0
     tokens: int = 0
     tool_calls: int = 0
 
     def exceeded(self) -> str | None:
         """Name the limit that allows no further step, or None."""
-        if self.steps >= self.limits.steps:
+        if self.steps + self.sub_agent_steps >= self.limits.steps:
             return "steps"
         if self.limits.tokens is not None and self.tokens >= self.limits.tokens:
             return "tokens"
-        return None
+        return self.parent.exceeded() if self.parent is not None else None
+
+    def begin_step(self) -> int:
+        """Count a step; return how many of its own the run has begun before."""
+        self.steps += 1
+        for above in self._above():
+            above.sub_agent_steps += 1
+        return self.steps - 1
+
+    def spend(self, tokens: int) -> None:
+        """Count tokens."""
+        for budget in (self, *self._above()):
+            budget.tokens += tokens
 
     def max_output(self, wanted: int) -> int:
         """Return how many tokens the next step may generate: at most `wanted`, at least 1."""
-        if self.limits.tokens is None:
-            return wanted
-        return max(1, min(wanted, self.limits.tokens - self.tokens))
+        left = [
+            budget.limits.tokens - budget.tokens
+            for budget in (self, *self._above())
+            if budget.limits.tokens is not None
+        ]
+        return max(1, min(wanted, *left)) if left else wanted
 
     def allows_calls(self, count: int) -> bool:
         """Say whether `count` more tool calls fit, and count them if so."""
-        if self.tool_calls + count > self.limits.tool_calls:
+        budgets = (self, *self._above())
+        if any(budget.tool_calls + count > budget.limits.tool_calls for budget in budgets):
             return False
-        self.tool_calls += count
+        for budget in budgets:
+            budget.tool_calls += count
         return True
+
+    def _above(self) -> Iterator[Budget]:
+        above = self.parent
+        while above is not None:
+            yield above
+            above = above.parent

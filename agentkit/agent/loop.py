@@ -13,6 +13,7 @@ from agentkit.agent.calls import CallDesk
 from agentkit.agent.clearing import ClearedStep, Clearing
 from agentkit.agent.gate import GateState
 from agentkit.agent.generation import Generation, Step
+from agentkit.agent.hosting import Host, hosting
 from agentkit.agent.judge import Judge
 from agentkit.agent.knowledge import Recall
 from agentkit.agent.limits import Budget
@@ -27,7 +28,7 @@ from agentkit.inference.base import SamplingParams, Usage
 from agentkit.inference.formats.base import ToolChoice
 from agentkit.memory.journal import InputAccepted, StepGenerated
 from agentkit.memory.transcript import Entry, Mark, Transcript
-from agentkit.messages import USER, Message
+from agentkit.messages import Message, Provenance, Role
 from agentkit.shields.base import Stage
 from agentkit.tools.approval import ApprovalRequest
 
@@ -48,7 +49,7 @@ class Turn:
     """Runs one turn on a transcript, from its begin or from where its journal ends.
 
     What a turn that ends early leaves is decided by `settled`: its start, or the end of its last step that ran a
-    tool.
+    tool. `author` is who says what the turn begins with, `host` what the turn is to its sub-agents, tainted or not.
     """
 
     transcript: Transcript
@@ -67,6 +68,8 @@ class Turn:
     tool_choice: ToolChoice
     settled: Mark
     control: TurnControl
+    author: Provenance
+    host: Callable[[bool], Host]
 
     async def run(
         self, text: str, *, unsaved: Callable[[], tuple[Entry, ...]], options: Mapping[str, Any], pinned: bool
@@ -75,10 +78,10 @@ class Turn:
 
         `unsaved` returns the entries that no commit has written, `options` are what a resumed turn has to know.
         """
-        decision = await self.judge.judge(Stage.USER_INPUT, text, USER)
+        decision = await self.judge.judge(Stage.USER_INPUT, text, self.author)
         if decision.cleared is None:
             return Ending(status=RunStatus.BLOCKED)
-        asked = decision.cleared.map(lambda said: Message.user(asking_for(said, self.answer_schema)))
+        asked = decision.cleared.map(self._asked)
         notes = await self.recall.notes(decision.cleared.value)
         incoming = self.writer.num_tokens(asked) + (self.writer.num_tokens(notes.message) if notes else 0)
         await self.room.make_for_turn(incoming)
@@ -131,8 +134,7 @@ class Turn:
         return Ending(status=RunStatus.LIMIT_REACHED, limit=limit)
 
     async def _step(self) -> Ending | None:
-        index = self.budget.steps
-        self.budget.steps += 1
+        index = self.budget.begin_step()
         self.settled = await self.room.make_for_step(self.settled)
         step = await self.generation.step(self.transcript, self._params(index), self._choice())
         self._count(step.usage)
@@ -183,7 +185,10 @@ class Turn:
     ) -> Ending | None:
         # What the calls wait for may take long: the next step wants this prefix again.
         async with self.generation.engine.pinned(self.transcript.ids):
-            results = await self.desk.answer(step, corrections, tainted=self.transcript.tainted, known=known)
+            with hosting(self.host(self.transcript.tainted)):
+                results = await self.desk.answer(
+                    step, corrections, tainted=self.transcript.tainted, known=known
+                )
         if results.waiting:
             return Ending(status=RunStatus.AWAITING_APPROVAL, waiting=results.waiting)
         self.settled = self.transcript.mark()
@@ -211,6 +216,10 @@ class Turn:
             await self.generation.forget(step)
         return entry
 
+    def _asked(self, said: str) -> Message:
+        """Return what the turn begins with as a message."""
+        return Message(role=Role.USER, content=asking_for(said, self.answer_schema), provenance=self.author)
+
     def _choice(self) -> ToolChoice:
         """Return what this step may do: a call is required of the first step alone, so that an answer can follow."""
         if self.tool_choice is ToolChoice.REQUIRED and self.budget.steps > 1:
@@ -228,7 +237,7 @@ class Turn:
 
     def _count(self, usage: Usage) -> None:
         self.meter.engine += usage
-        self.budget.tokens += usage.prefilled_tokens + usage.output_tokens
+        self.budget.spend(usage.prefilled_tokens + usage.output_tokens)
 
 
 def _numbers(usage: Usage) -> dict[str, float]:

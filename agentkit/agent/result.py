@@ -61,6 +61,12 @@ class UsageMeter:
     shield_seconds: float = 0.0
     tool_seconds: float = 0.0
 
+    def add(self, other: UsageMeter) -> None:
+        """Add what the run of a sub-agent cost; its tools' seconds are within those of the tool that it is."""
+        self.engine += other.engine
+        self.shield_tokens += other.shield_tokens
+        self.shield_seconds += other.shield_seconds
+
     def total(self, *, seconds: float) -> RunUsage:
         """Return the sums as one value."""
         return RunUsage(

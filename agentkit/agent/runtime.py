@@ -19,12 +19,13 @@ from agentkit.inference.formats.call_grammar import check_tools
 from agentkit.json_schema import structure, words
 from agentkit.memory.knowledge import KnowledgeStore
 from agentkit.memory.window import Window
-from agentkit.messages import DEVELOPER, ToolSpec
+from agentkit.messages import ToolSpec
 from agentkit.shields.base import Shield, ShieldInput, Stage
 from agentkit.shields.decision import Ask
 from agentkit.shields.pipeline import WITHHELD_NOTE, Pipeline
 from agentkit.shields.policy import Policy
 from agentkit.tools.approval import Approver
+from agentkit.tools.base import Tool
 from agentkit.tools.toolset import Toolset
 
 
@@ -74,7 +75,7 @@ class Runtime:
 
 
 class EngineRoom:
-    """Loads each model once, for the agent and for the shields that name one; closes what it loaded."""
+    """Loads each model once, for the agent, its sub-agents and the shields that name one; closes what it loaded."""
 
     def __init__(self, closing: AsyncExitStack) -> None:
         self._closing = closing
@@ -97,7 +98,7 @@ class EngineRoom:
         return MeteredEngine(await self.engine(model))
 
 
-async def start_runtime(setup: Setup, closing: AsyncExitStack) -> Runtime:
+async def start_runtime(setup: Setup, room: EngineRoom, closing: AsyncExitStack) -> Runtime:
     """Load the model, start the shields and judge the tools' descriptions; `closing` frees them.
 
     Raises:
@@ -106,7 +107,6 @@ async def start_runtime(setup: Setup, closing: AsyncExitStack) -> Runtime:
         BlockedError: if a tool's description does not pass stage `tool_description`.
     """
     check_tools(setup.toolset.specs)
-    room = EngineRoom(closing)
     pipeline = Pipeline(setup.policy, engines=room.shield_engine, ask=setup.escalate, overrides=setup.shields)
     await pipeline.start()
     closing.push_async_callback(pipeline.close)
@@ -114,42 +114,43 @@ async def start_runtime(setup: Setup, closing: AsyncExitStack) -> Runtime:
     return Runtime(
         setup=setup,
         pipeline=pipeline,
-        tools=Cleared.all([await _cleared_spec(pipeline, spec) for spec in _specs(setup, pipeline)]),
+        tools=Cleared.all([await _cleared_spec(pipeline, tool) for tool in _tools(setup, pipeline)]),
         engine=await room.engine(setup.model),
         instructions=pipeline.vouch(setup.instructions),
     )
 
 
-def _specs(setup: Setup, pipeline: Pipeline) -> tuple[ToolSpec, ...]:
-    """Return what the model is told about the tools; it is the same for every tenant."""
+def _tools(setup: Setup, pipeline: Pipeline) -> Toolset:
+    """Return the tools that the model is told about; they are described alike to every tenant."""
     if setup.knowledge is None:
-        return setup.toolset.specs
+        return setup.toolset
     desk = KnowledgeDesk(setup.knowledge, tenant="", judge=judge_with(pipeline))
-    return Toolset([*setup.toolset, *desk.tools()]).specs
+    return Toolset([*setup.toolset, *desk.tools()])
 
 
-async def _cleared_spec(pipeline: Pipeline, spec: ToolSpec) -> Cleared[ToolSpec]:
+async def _cleared_spec(pipeline: Pipeline, tool: Tool) -> Cleared[ToolSpec]:
     """Judge what the model would be told about a tool: its description and every word of its schema.
 
     Where shields change something, the model is told the tool's name and the structure of its arguments alone.
     """
-    whole = await _cleared_words(pipeline, spec, [spec.description, *words(spec.parameters)])
+    spec = tool.spec
+    whole = await _cleared_words(pipeline, tool, [spec.description, *words(spec.parameters)])
     if whole is not None:
         return whole.map(lambda _: spec)
     bare = ToolSpec(name=spec.name, description=WITHHELD_NOTE, parameters=structure(spec.parameters))
-    kept = await _cleared_words(pipeline, spec, words(bare.parameters))
+    kept = await _cleared_words(pipeline, tool, words(bare.parameters))
     if kept is None:
         raise _refused(spec, shield=None, category=None)
     return kept.map(lambda _: bare)
 
 
-async def _cleared_words(pipeline: Pipeline, spec: ToolSpec, said: Sequence[str]) -> Cleared[str] | None:
+async def _cleared_words(pipeline: Pipeline, tool: Tool, said: Sequence[str]) -> Cleared[str] | None:
     """Return the words if shields leave them as they are, or None."""
     text = "\n".join(said)
-    content = ShieldInput(text=text, stage=Stage.TOOL_DESCRIPTION, provenance=DEVELOPER)
+    content = ShieldInput(text=text, stage=Stage.TOOL_DESCRIPTION, provenance=tool.described_by)
     decision = await pipeline.judge(content)
     if decision.cleared is None:
-        raise _refused(spec, shield=decision.shield, category=decision.category)
+        raise _refused(tool.spec, shield=decision.shield, category=decision.category)
     return decision.cleared if decision.cleared.value == text else None
 
 

@@ -12,6 +12,7 @@ import anyio
 from agentkit import telemetry
 from agentkit.agent.events import Event
 from agentkit.agent.history import SessionHistory
+from agentkit.agent.hosting import Host
 from agentkit.agent.knowledge import judge_with
 from agentkit.agent.open_turn import OpenTurn
 from agentkit.agent.options import RunOptions, check_options
@@ -80,6 +81,10 @@ class Session:
             SessionBusyError: if a turn of the session is running, here or elsewhere.
         """
         return await self._run(text, options, _ignore, TurnControl())
+
+    async def run_for(self, host: Host, text: str) -> RunResult:
+        """Run one turn for the turn of another agent; see `Agent.as_tool`."""
+        return await self._run(text, {}, _ignore, TurnControl(), host=host)
 
     def stream(self, text: str, **options: Unpack[RunOptions]) -> AbstractAsyncContextManager[Run]:
         """Run one turn and give its events as they happen. Leaving the block early cancels the turn."""
@@ -240,14 +245,16 @@ class Session:
                 self.id, expected_version=stored.version, header=stored.header, records=[given]
             )
 
-    async def _run(self, text: str, options: RunOptions, send: Send, control: TurnControl) -> RunResult:
+    async def _run(
+        self, text: str, options: RunOptions, send: Send, control: TurnControl, *, host: Host | None = None
+    ) -> RunResult:
         check_options(options)
         async with self._held() as (runtime, history):
             if history.open_turn is not None:
                 raise _unfinished(self.id, history.open_turn)
             await history.commit()  # a conversation that was rendered again
             return await self._traced(
-                runtime, run_turn(runtime, history, text, options, send=send, control=control)
+                runtime, run_turn(runtime, history, text, options, send=send, control=control, host=host)
             )
 
     async def _resume(self, options: RunOptions, send: Send, control: TurnControl) -> RunResult:

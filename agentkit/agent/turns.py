@@ -21,6 +21,7 @@ from agentkit.agent.doors import GuardedEngine
 from agentkit.agent.events import EventSink
 from agentkit.agent.generation import Generation
 from agentkit.agent.history import SessionHistory
+from agentkit.agent.hosting import Host
 from agentkit.agent.judge import Judge
 from agentkit.agent.knowledge import Recall
 from agentkit.agent.limits import Budget, Limits
@@ -38,6 +39,8 @@ from agentkit.inference.base import Usage
 from agentkit.inference.formats.base import ToolChoice
 from agentkit.memory.audit import AuditEvent
 from agentkit.memory.transcript import Entry
+from agentkit.messages import USER, Origin, Provenance
+from agentkit.tools.approval import Approver, deciding_now
 from agentkit.tools.executor import Executor
 
 _COMMIT_SECONDS: Final = 30.0
@@ -98,10 +101,11 @@ async def run_turn(
     *,
     send: Send,
     control: TurnControl,
+    host: Host | None = None,
 ) -> RunResult:
-    """Run a new turn with what the user said."""
+    """Run a new turn with what the user said, or with what the turn asks for that calls a sub-agent: its `host`."""
     settings = TurnSettings.of(options, runtime)
-    runner = _Runner(runtime, history, settings, send=send, control=control)
+    runner = _Runner(runtime, history, settings, send=send, control=control, host=host)
     pinned = options.get("pinned", False)
     return await runner.run(
         lambda turn: turn.run(text, unsaved=history.unsaved, options=settings.to_json(), pinned=pinned),
@@ -132,13 +136,16 @@ class _Runner:
         *,
         send: Send,
         control: TurnControl,
+        host: Host | None = None,
     ) -> None:
+        self._host = host
         self._runtime = runtime
         self._history = history
         self._limits = settings.limits
         self._control = control
         self._sink = EventSink(send)
         self._meter = UsageMeter()
+        self._budget = Budget(settings.limits, parent=host.budget if host is not None else None)
         self._before = turn_start(history)
         self._logbook = Logbook(history, seed=runtime.setup.sampling.seed)
         self._judge = Judge(
@@ -166,6 +173,9 @@ class _Runner:
             with anyio.move_on_after(_COMMIT_SECONDS, shield=True), suppress(StoreError):
                 await self._keep_settled("failed")  # if it fails, the journal holds it
             raise
+        finally:
+            if self._host is not None:
+                self._host.meter.add(self._meter)
         if ending.status is RunStatus.AWAITING_APPROVAL:
             await self._logbook.write()
             self._history.leave_open()  # the store alone knows what a person answers meanwhile
@@ -233,7 +243,7 @@ class _Runner:
         approvals = ApprovalDesk(
             toolset=toolset,
             policy=runtime.setup.policy,
-            approver=runtime.setup.approver,
+            approver=self._approver(),
             sink=self._sink,
             logbook=self._logbook,
         )
@@ -278,11 +288,34 @@ class _Runner:
             recall=Recall(knowledge, limit=runtime.setup.knowledge_passages),
             judge=self._judge,
             logbook=self._logbook,
-            budget=Budget(settings.limits),
+            budget=self._budget,
             meter=self._meter,
             sampling=runtime.setup.sampling,
             answer_schema=settings.schema,
             tool_choice=settings.tool_choice,
             settled=settled_mark(history),
             control=self._control,
+            author=self._author(),
+            host=self._as_host,
+        )
+
+    def _approver(self) -> Approver | None:
+        """Return whom to ask; of a sub-agent, somebody who decides now: nobody could resume its run."""
+        own = self._runtime.setup.approver
+        return own if self._host is None else deciding_now(own or self._host.approver)
+
+    def _author(self) -> Provenance:
+        """Return who says what the turn begins with: a user, or a model that others may have talked into it."""
+        if self._host is None:
+            return USER
+        return Provenance(origin=Origin.MODEL, trusted=not self._host.tainted)
+
+    def _as_host(self, tainted: bool) -> Host:
+        return Host(
+            tenant=self._history.scope,
+            depth=self._host.depth + 1 if self._host is not None else 1,
+            budget=self._budget,
+            meter=self._meter,
+            approver=self._approver(),
+            tainted=tainted,
         )

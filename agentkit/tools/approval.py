@@ -67,6 +67,17 @@ def ask_later(request: ApprovalRequest) -> ApprovalDecision:  # an approver take
     return ApprovalDecision.LATER
 
 
+def deciding_now(approver: Approver | None) -> Approver | None:
+    """Return an approver whose `LATER` is a no: for calls that nobody could go on with later."""
+    if approver is None:
+        return None
+
+    async def decide(request: ApprovalRequest) -> bool:
+        return await ask(approver, request) is ApprovalDecision.APPROVE
+
+    return decide
+
+
 def call_digest(call: ToolCall) -> str:
     """Return the SHA-256 of a call's name and arguments, independent of the order of names."""
     return hashlib.sha256(call.canonical().encode("utf-8", "surrogatepass")).hexdigest()

@@ -17,8 +17,8 @@ from jsonschema.exceptions import SchemaError
 from pydantic import TypeAdapter
 
 from agentkit.errors import ToolDefinitionError
-from agentkit.json_schema import closed, unknown_references
-from agentkit.messages import Origin, ToolSpec
+from agentkit.json_schema import closed, endless_references, unknown_references
+from agentkit.messages import DEVELOPER, Origin, Provenance, ToolSpec
 from agentkit.tools.state import ToolState
 from agentkit.tools.validation import check_arguments
 
@@ -84,6 +84,9 @@ class Tool:
     `origin` is `Origin.MEMORY` for a tool over long-term memory, whose results are judged at stage `memory`.
 
     `state` is what the function keeps between the calls of a session; the agent ends it with the session.
+
+    `described_by` says whose words the description and the schema are: stage `tool_description` judges a stranger's
+    as untrusted.
     """
 
     name: str
@@ -97,6 +100,7 @@ class Tool:
     trust: Trust = Trust.UNTRUSTED
     idempotent: bool = False
     origin: Origin = Origin.TOOL
+    described_by: Provenance = DEVELOPER
     code_arguments: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, TypeAdapter[Any]] = field(default_factory=dict, repr=False)
     state: ToolState | None = None
@@ -164,6 +168,9 @@ class Tool:
         unknown = unknown_references(self.parameters)
         if unknown:
             return f"parameters refer to {unknown[0]!r}; only '#/$defs/NAME' inside the schema can be used"
+        endless = endless_references(self.parameters)
+        if endless:
+            return f"parameters define {endless[0]!r} as itself; say what it holds"
         foreign = sorted(set(self.code_arguments) - set(self.parameters["properties"]))
         return f"code_arguments names {foreign[0]!r}, which is not an argument" if foreign else None
 

@@ -67,7 +67,8 @@ def tool(
 
     An async function is cancelled when it runs out of time; it must not block. A plain function runs in a
     worker thread, which cannot be killed: when time is up its result is dropped, but the function goes on by
-    itself, and the process waits for it when it exits.
+    itself, and the process waits for it when it exits. One that may take long calls
+    `anyio.from_thread.check_cancelled()` now and then, which ends it there.
 
         @tool(effect="read")
         async def get_current_temperature(location: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import types
 from collections.abc import Callable, Mapping
@@ -17,6 +18,9 @@ from pydantic.errors import PydanticUserError
 from agentkit.errors import ToolDefinitionError
 from agentkit.json_schema import DEFS, simplified, types_of
 from agentkit.tools.base import Code
+
+# How transformers' `get_json_schema` reads the values that a text may have: (choices: ["celsius", "fahrenheit"])
+_CHOICES = re.compile(r"\s*\(choices:\s*(.*?)\)\s*$", re.IGNORECASE)
 
 _REFUSED_KINDS = {
     inspect.Parameter.POSITIONAL_ONLY: "is positional-only; remove the '/' so that it can be passed by name",
@@ -51,7 +55,7 @@ def read_signature(function: Callable[..., Any], *, name: str) -> Signature:
     code_arguments: dict[str, str] = {}
     for argument in arguments:
         schema = properties[argument.name]
-        _describe(schema, argument, documented.get(argument.name))
+        _describe(schema, argument, documented.get(argument.name), tool=name)
         language = _code_language(hints[argument.name], argument.name, schema, tool=name)
         if language is not None:
             schema["contentMediaType"] = f"text/x-{language}"
@@ -114,10 +118,17 @@ def _schemas(adapters: Mapping[str, TypeAdapter[Any]]) -> tuple[dict[str, dict[s
     return {name: dict(schema) for (name, _), schema in schemas.items()}, definitions
 
 
-def _describe(schema: dict[str, Any], argument: inspect.Parameter, description: str | None) -> None:
-    """Add the docstring's words and the default, unless it is None or has no JSON form."""
+def _describe(
+    schema: dict[str, Any], argument: inspect.Parameter, description: str | None, *, tool: str
+) -> None:
+    """Add the docstring's words and choices, and the default, unless it is None or has no JSON form."""
     if description is not None:
-        schema["description"] = re.sub(r"\s*\n\s*", " ", description.strip())
+        text = re.sub(r"\s*\n\s*", " ", description.strip())
+        choices = _CHOICES.search(text) if schema.get("type") == "string" and "enum" not in schema else None
+        if choices is not None:
+            schema["enum"] = _read_choices(choices.group(1), argument.name, tool=tool)
+            text = text[: choices.start()]
+        schema["description"] = text
     schema.pop("default", None)
     if argument.default is inspect.Parameter.empty or argument.default is None:
         return
@@ -125,6 +136,20 @@ def _describe(schema: dict[str, Any], argument: inspect.Parameter, description: 
         schema["default"] = pydantic_core.to_jsonable_python(argument.default)
     except ValueError:  # PydanticSerializationError is one
         return
+
+
+def _read_choices(written: str, argument: str, *, tool: str) -> list[str]:
+    try:
+        choices = json.loads(written)
+    except ValueError:
+        choices = None
+    if not isinstance(choices, list) or not choices or not all(isinstance(choice, str) for choice in choices):
+        raise _refused(
+            tool,
+            argument,
+            'its choices are no list of texts; write (choices: ["a", "b"]), or use Literal["a", "b"]',
+        )
+    return choices
 
 
 def _code_language(hint: Any, argument: str, schema: Mapping[str, Any], *, tool: str) -> str | None:

@@ -28,12 +28,15 @@ _BOUNDS: Mapping[str, str] = {
     "exclusiveMinimum": "more than {}",
     "maxItems": "at most {} items",
     "maxLength": "at most {} characters",
+    "maxProperties": "at most {} names",
     "maximum": "at most {}",
     "minItems": "at least {} items",
     "minLength": "at least {} characters",
+    "minProperties": "at least {} names",
     "minimum": "at least {}",
     "multipleOf": "a multiple of {}",
     "pattern": "text matching {}",
+    "uniqueItems": "no item twice",
 }
 
 

@@ -167,6 +167,17 @@ def test_tool_can_be_made_from_a_schema_alone():
             "refer to 'http://example.com/schema'",
         ),
         (parameters_of({"id": {"$ref": "#/$defs/Missing"}}), "refer to '#/\\$defs/Missing'"),
+        (
+            {
+                **parameters_of({"id": {"$ref": "#/$defs/A"}}),
+                "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/A"}]}},
+            },
+            "define 'A' as itself",
+        ),
+        (
+            {**parameters_of({"id": {"$ref": "#/$defs/A"}}), "$defs": {"A": True}},
+            "refer to '#/\\$defs/A'",
+        ),
     ],
 )
 def test_unusable_schema_is_refused(parameters, said):

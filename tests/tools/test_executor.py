@@ -10,15 +10,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from agentkit.cleared import _SEAL, Cleared
 from agentkit.errors import ConfigurationError, ToolError
 from agentkit.messages import ToolCall
 from agentkit.tools import Executor, Tool, ToolOutcome, Toolset, ToolStatus, tool
-
-
-def cleared(name: str, call_id: str = "call_1", /, **arguments: Any) -> Cleared[ToolCall]:
-    # The pipeline's part, played here so that the tools room is tested by itself.
-    return Cleared(ToolCall(id=call_id, name=name, arguments=arguments), seal=_SEAL)
+from tests.tools.calling import cleared
 
 
 async def outcome_of(function_or_tool: Any, **arguments: Any) -> ToolOutcome:

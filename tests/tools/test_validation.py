@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
+from annotated_types import Interval, Len, MultipleOf
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, field_validator
@@ -172,6 +173,44 @@ def test_error_says_which_argument_and_what_was_expected(arguments, said):
 
     assert said in message
     assert message.startswith("Invalid arguments for book: ")
+
+
+@tool
+def bounded(
+    share: Annotated[float, Interval(gt=0, lt=1)] = 0.5,
+    step: Annotated[int, MultipleOf(5)] = 5,
+    code: Annotated[str, Len(2, 3), Field(pattern="^[A-Z]+$")] = "DE",
+    rates: Annotated[dict[str, float], Field(min_length=1, max_length=2)] = {},  # noqa: B006
+    kinds: set[str] = set(),  # noqa: B006
+    rows: Annotated[list[int], Len(1, 2)] = [1],  # noqa: B006
+    point: Point | Literal["origin"] = "origin",
+    unit: Unit = Unit.CELSIUS,
+) -> None:
+    """Take what is bounded."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"share": 1}, "share: expected less than 1, got integer 1"),
+        ({"share": 0.0}, "share: expected more than 0, got number 0.0"),
+        ({"step": 7}, "step: expected a multiple of 5, got integer 7"),
+        ({"code": "D"}, 'code: expected at least 2 characters, got string "D"'),
+        ({"code": "DEUT"}, 'code: expected at most 3 characters, got string "DEUT"'),
+        ({"code": "de"}, 'code: expected text matching "^[A-Z]+$", got string "de"'),
+        ({"rates": {}}, "rates: expected at least 1 names, got an object"),
+        ({"rates": {"a": 1, "b": 2, "c": 3}}, "rates: expected at most 2 names, got an object"),
+        ({"rates": {"a": "x"}}, 'rates.a: expected number, got string "x"'),
+        ({"kinds": ["a", "a"]}, "kinds: expected no item twice, got an array"),
+        ({"rows": []}, "rows: expected at least 1 items, got an array"),
+        ({"rows": [1, 2, 3]}, "rows: expected at most 2 items, got an array"),
+        ({"point": {"y": 1}}, "point: missing argument x (integer)"),
+        ({"point": "here"}, 'point: expected exactly "origin", got string "here"'),
+        ({"unit": "kelvin"}, 'unit: expected one of "celsius", "fahrenheit", got string "kelvin"'),
+    ],
+)
+def test_error_names_the_bound_that_was_missed(arguments, said):
+    assert said in refusal(arguments, bounded)
 
 
 def test_all_problems_are_named_at_once():

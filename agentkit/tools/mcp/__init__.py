@@ -1,0 +1,1 @@
+"""The tools of Model Context Protocol servers. Needs the extra `mcp`; nothing here loads until it is used."""
