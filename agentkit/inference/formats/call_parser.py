@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentkit.inference.formats.base import ParsedCall, ParsedOutput, ParseIssue
+from agentkit.inference.formats.call_issues import Reading, cut_off
 from agentkit.inference.formats.call_scanner import CallScanner
-from agentkit.inference.formats.calls import Reading, cut_off, read_code
+from agentkit.inference.formats.calls import read_code
 from agentkit.messages import ToolSpec
 
 # Stands for the special token <|python_tag|> in the text of an output. A noncharacter, which Unicode keeps
@@ -20,12 +21,17 @@ _SPELT_ENDS = ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|im_end|>", "<|e
 def from_spelt(raw: str) -> str:
     """Return output whose special tokens are spelt out, as a log has it, in the form that parsers read.
 
-    Only for what a model wrote as a whole: the spelling of the python tag counts as the tag here.
+    Only for what a model wrote as a whole: the spelling of the python tag counts as the tag here, unless it
+    stands in quotes.
     """
     text = raw.rstrip()
     for end in _SPELT_ENDS:
         text = text.removesuffix(end)
-    return (raw if text == raw.rstrip() else text).replace(_SPELT_TAG, PYTHON_TAG, 1)
+    text = raw if text == raw.rstrip() else text
+    before, tag, after = text.partition(_SPELT_TAG)
+    line = before.rpartition("\n")[2]
+    is_quoted = any(line.count(quote) % 2 for quote in "`\"'")
+    return text if is_quoted or not tag else before + PYTHON_TAG + after
 
 
 class CallParser:
@@ -77,7 +83,7 @@ class CallParser:
         return self._scanner.take_visible()
 
 
-def _read_tagged(text: str, known: Sequence[str] | None, *, truncated: bool) -> list[Reading]:
+def _read_tagged(text: str, known: tuple[str, ...] | None, *, truncated: bool) -> list[Reading]:
     code = text.replace(PYTHON_TAG, "\n")
     scanner = CallScanner(known)
     scanner.read(code)
