@@ -30,7 +30,8 @@ def test_builtin_tools_are_for_the_dialect_that_takes_them(cli: Cli) -> None:
     outcome = cli("prompt", "question.json", "--builtin-tools", "brave_search")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == (
-        "agentkit: --builtin-tools is for dialect hf-3.1; the dialect of smollm2-135m-instruct is template\n"
+        "agentkit: --builtin-tools is for the dialects hf-3.1 and meta; "
+        "the dialect of smollm2-135m-instruct is template\n"
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agentkit.inference.formats.base import IssueKind, ParsedCall, ParseIssue
+from agentkit.inference.formats.call_forms import EXAMPLES, ToolFormat
 from agentkit.nearest import nearest
 
 Reading = ParsedCall | ParseIssue
@@ -14,6 +16,7 @@ Reading = ParsedCall | ParseIssue
 FORM_HINT = (
     'Reply with exactly one JSON object: {"name": function name, "parameters": {argument name: value}}.'
 )
+"""The hint at the form of a call, where the tool format is JSON; see `in_form`."""
 
 _SAFE_NAME = re.compile(r"[\w.\-]{1,64}")
 
@@ -52,6 +55,14 @@ def no_object(what: str) -> ParseIssue:
     return ParseIssue(
         kind=IssueKind.INVALID_ARGUMENTS, message=f"{what} must be a JSON object", hint=FORM_HINT
     )
+
+
+def in_form(issue: ParseIssue, tool_format: ToolFormat) -> ParseIssue:
+    """Return the issue with its hint at the form of a call in the tool format that the prompt asked for."""
+    if tool_format == "json":
+        return issue
+    hint = f"Write the call in the format {EXAMPLES[tool_format]}."
+    return replace(issue, hint=issue.hint.replace(FORM_HINT, hint))
 
 
 def unclosed_function() -> ParseIssue:

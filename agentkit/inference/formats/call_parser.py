@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentkit.inference.formats.base import ParsedCall, ParsedOutput, ParseIssue
-from agentkit.inference.formats.call_issues import Reading, cut_off
+from agentkit.inference.formats.call_forms import ToolFormat
+from agentkit.inference.formats.call_issues import Reading, cut_off, in_form
 from agentkit.inference.formats.call_scanner import CallScanner
 from agentkit.inference.formats.calls import read_code
 from agentkit.messages import ToolSpec
@@ -39,10 +40,11 @@ class CallParser:
 
     `tools` are those that were offered; without any, JSON is text like any other. None means that they are
     not known, and every name counts. What follows the python tag is never text: it is calls and nothing
-    else, or it is code.
+    else, or it is code. All forms of calls are read; `tool_format` is the one that hints ask for.
     """
 
-    def __init__(self, tools: Sequence[ToolSpec] | None) -> None:
+    def __init__(self, tools: Sequence[ToolSpec] | None, *, tool_format: ToolFormat = "json") -> None:
+        self._tool_format: ToolFormat = tool_format
         self._known = None if tools is None else tuple(tool.name for tool in tools)
         self._scanner = CallScanner(self._known)
         self._content: list[str] = []
@@ -73,7 +75,9 @@ class CallParser:
         return rest, ParsedOutput(
             content="".join(self._content) + rest,
             calls=tuple(item for item in readings if isinstance(item, ParsedCall)),
-            issues=tuple(item for item in readings if isinstance(item, ParseIssue)),
+            issues=tuple(
+                in_form(item, self._tool_format) for item in readings if isinstance(item, ParseIssue)
+            ),
         )
 
     def _scan(self, text: str) -> str:
