@@ -14,9 +14,15 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["agentkit.inference.formats"]):
-    from tests.inference.fuzzing import OUTPUT_SEEDS, check_output
+    from tests.inference.fuzzing import OUTPUT_SEEDS, PROMPT_SEEDS, check_output, check_prompt
 
-TARGETS = {"parser": (check_output, [b"\x01\x02\x03\x04" + seed.encode() for seed in OUTPUT_SEEDS])}
+TARGETS = {
+    "parser": (check_output, [b"\x01\x02\x03\x04" + seed.encode() for seed in OUTPUT_SEEDS]),
+    "encoder": (
+        check_prompt,
+        [bytes([n, n % 2]) + seed.encode() for seed in PROMPT_SEEDS for n in range(28)],
+    ),
+}
 MAX_BYTES = 2048
 WORDS = (
     '{"name"', '"parameters": {', '"arguments": {', '"type": "function"', "get_weather", "get_time", "query=",

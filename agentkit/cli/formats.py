@@ -20,7 +20,7 @@ from agentkit.errors import ConfigurationError, InvalidArgumentsError
 from agentkit.inference.catalog import resolve
 from agentkit.inference.formats import check_dialect, format_for
 from agentkit.inference.formats.base import IssueKind, ParsedCall, ParsedOutput, ParseIssue
-from agentkit.inference.formats.call_forms import ToolFormat, check_option
+from agentkit.inference.formats.call_forms import ResultStyle, ToolFormat, ToolsIn, check_option
 from agentkit.inference.formats.call_parser import CallParser, from_spelt
 from agentkit.inference.formats.dialects import LLAMA_DIALECTS
 from agentkit.inference.formats.llama import BUILTIN_TOOLS
@@ -44,8 +44,14 @@ class PromptOptions:
     def __post_init__(self) -> None:
         if self.dialect is not None:
             check_dialect(self.dialect)
-        if self.tool_format is not None:
-            check_option("--tool-format", self.tool_format, ToolFormat)
+        choices = (
+            ("--tool-format", self.tool_format, ToolFormat),
+            ("--tools-in", self.tools_in, ToolsIn),
+            ("--tool-results", self.tool_results, ResultStyle),
+        )
+        for option, value, kind in choices:
+            if value is not None:
+                check_option(option, value, kind)
 
     def builtin_names(self) -> tuple[str, ...]:
         """Return the built-in tools that are named.

@@ -16,7 +16,7 @@ from agentkit.inference.formats.call_grammar import output_grammar
 from agentkit.inference.formats.call_parser import CallParser
 from agentkit.inference.formats.call_rules import CallRules, call_rules
 from agentkit.inference.formats.calls import CODE_TOOL
-from agentkit.inference.formats.output_decoder import TaggedDecoder
+from agentkit.inference.formats.output_decoder import TaggedDecoder, stop_token
 from agentkit.inference.formats.parts import Part
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.messages import Role, ToolCall, ToolSpec
@@ -93,6 +93,10 @@ class LlamaOutputs(ABC):
         if output_ids and output_ids[-1] in (self._eot, self._eom):
             return []
         return [self._eot]
+
+    def stop_token(self, output_ids: Sequence[int]) -> str | None:
+        """Return the special token that ended an output; None where it was cut short."""
+        return stop_token(self._tokenizer, self.stop_ids, output_ids)
 
     def output_decoder(self) -> TaggedDecoder:
         """Return a decoder for one output."""

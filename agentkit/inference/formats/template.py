@@ -15,7 +15,7 @@ from agentkit.inference.formats.call_grammar import output_grammar
 from agentkit.inference.formats.call_parser import CallParser
 from agentkit.inference.formats.call_rules import call_rules
 from agentkit.inference.formats.chat_template import ChatTemplate, Piece, Turn
-from agentkit.inference.formats.output_decoder import TaggedDecoder
+from agentkit.inference.formats.output_decoder import TaggedDecoder, stop_token
 from agentkit.inference.formats.parts import Part, check_messages, encode_parts, merge_runs
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.messages import Message, Role, ToolSpec
@@ -82,6 +82,10 @@ class TemplateFormat:
         if output_ids and output_ids[-1] in self._turn_end_ids[:1]:
             end = end[end.index(output_ids[-1]) + 1 :]
         return encode_parts(end, self._tokenizer)
+
+    def stop_token(self, output_ids: Sequence[int]) -> str | None:
+        """Return the special token that ended an output; None where it was cut short."""
+        return stop_token(self._tokenizer, self.stop_ids, output_ids)
 
     def output_decoder(self) -> TaggedDecoder:
         """Return a decoder for one output."""
