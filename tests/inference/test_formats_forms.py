@@ -219,3 +219,50 @@ def _meta_text(**options: Any) -> str:
     return tokenizer.decode(
         dialect_of("meta", **options).render(messages, tools=[WEATHER]), skip_special=False
     )
+
+
+@pytest.mark.parametrize("name", [*LLAMA, "template"])
+@pytest.mark.parametrize("tool_format", ["json", "function_tag", "python_list"])
+def test_a_call_on_a_later_line_is_held_to_its_schema(name, tool_format):
+    dialect = dialect_of(name, tool_format=tool_format)
+    grammar = dialect.call_grammar([WEATHER, TIME], ToolChoice.AUTO, max_calls=2)
+    right = _without_end(dialect, written(dialect, [CALL, TIME_CALL]))
+    wrong = _without_end(
+        dialect, written(dialect, [ToolCall(id="1", name="get_weather", arguments={"city": 7})])
+    )
+    for before in ("Let me look.\n", "Let me look:\n\n", "So:\n```json\n"):
+        lead = llama3().encode(before)
+        assert matches(grammar, llama3(), [*lead, *right])
+        assert not matches(grammar, llama3(), [*lead, *wrong])
+        assert [call.name for call in parsed(dialect, [*lead, *right], [WEATHER, TIME]).calls] == [
+            "get_weather",
+            "get-time.now",
+        ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is warm.",
+        'Some JSON:\n{\n  "name": "Alice"\n}\n',
+        "```c\nint main()\n{\n[1, 2]\n}\n```\nDone",
+        "One\n\n\ntwo\n",
+        "\n\n indented",
+    ],
+)
+def test_text_of_many_lines_is_free(text):
+    grammar = dialect_of("hf-3.1").call_grammar([WEATHER, TIME], ToolChoice.AUTO)
+    assert matches(grammar, llama3(), llama3().encode(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Look:\n<function=get_weather>{}</function>",
+        "Look:\n[get_weather(city=7)]",
+        "Look:\nget_weather.call()",
+    ],
+)
+def test_no_form_of_a_call_gets_around_the_grammar_on_a_line_of_its_own(text):
+    grammar = dialect_of("hf-3.1").call_grammar([WEATHER, TIME], ToolChoice.AUTO)
+    assert not matches(grammar, llama3(), llama3().encode(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, assert_never
 
@@ -16,7 +17,7 @@ from agentkit.json_schema import closed
 # function tag or a call in Python's notation. Python counts \x1c to \x1f as whitespace, the grammar's \s does not.
 _SPACE = r"[\s\x1c-\x1f]*"
 _PYTHON_CALL = rf"\[{_SPACE}[A-Za-z_][A-Za-z0-9_.\-]*\(|[A-Za-z_][A-Za-z0-9_.\-]*\.call\("
-_TEXT = rf"TEXT: /(?s:.+)/ & ~/{_SPACE}(\{{|\[{_SPACE}\{{|{_PYTHON_CALL}|<\||<function=)(?s:.*)/"
+_OPENING = rf"{_SPACE}(\{{|\[{_SPACE}\{{|{_PYTHON_CALL}|<\||<function=)(?s:.*)"
 _CALL = rf'(\[{_SPACE})?\{{{_SPACE}"(name|parameters|arguments)"'
 _TEXT_WITHOUT_CALL = rf"TEXT: /(?s:.+)/ & ~/{_SPACE}({_CALL}|{_PYTHON_CALL}|<\||<function=)(?s:.*)/"
 
@@ -29,21 +30,25 @@ def output_grammar(
     Raises:
         ConfigurationError: if a call is required and there is none to make.
     """
-    answers, answer_rules = _answer(answer_schema, choice)
+    made = " | ".join(calls.alternatives)
     match choice:
-        case ToolChoice.REQUIRED if not calls.alternatives:
+        case ToolChoice.REQUIRED if not made:
             raise ConfigurationError("a tool call is required, but no tool is offered")
         case ToolChoice.REQUIRED:
-            alternatives, rules = calls.alternatives, calls.rules
+            start, rules = made, list(calls.rules)
+        case ToolChoice.AUTO if answer_schema is None:
+            start, rules = _text_or_calls(calls)
         case ToolChoice.AUTO:
-            alternatives, rules = (*answers, *calls.alternatives), (*answer_rules, *calls.rules)
+            start, rules = _alternatives("answer", made), [*_answer_rules(answer_schema), *calls.rules]
+        case ToolChoice.NONE if answer_schema is None:
+            start, rules = ' "" | TEXT', [_TEXT_WITHOUT_CALL]
         case ToolChoice.NONE:
-            alternatives, rules = answers, answer_rules
+            start, rules = "answer", _answer_rules(answer_schema)
         case _:
             assert_never(choice)
-    if not calls.alternatives and answer_schema is None:
+    if not made and answer_schema is None:
         return None
-    return Grammar(lark="\n".join([f"start: {' | '.join(alternatives)}", *rules]))
+    return Grammar(lark="\n".join([f"start: {start}", *rules]))
 
 
 def check_answer_schema(schema: Mapping[str, Any]) -> None:
@@ -55,8 +60,32 @@ def check_answer_schema(schema: Mapping[str, Any]) -> None:
     schema_rule(closed(schema))
 
 
-def _answer(schema: Mapping[str, Any] | None, choice: ToolChoice) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if schema is not None:
-        return ("answer",), (f"answer: {schema_rule(closed(schema))}",)
-    text = _TEXT_WITHOUT_CALL if choice is ToolChoice.NONE else _TEXT
-    return ("", "TEXT"), (text,)
+def _answer_rules(schema: Mapping[str, Any] | None) -> list[str]:
+    return [f"answer: {schema_rule(closed(schema or {}))}"]
+
+
+def _alternatives(*alternatives: str) -> str:
+    return " | ".join(filter(None, alternatives))
+
+
+def _text_or_calls(calls: CallRules) -> tuple[str, list[str]]:
+    """Return the rules of text, line by line, and of calls: alone, or on a line of their own after text.
+
+    No line begins with a call of a tool unless it is one: what the model could call is held to its schema there.
+    Lines are lazy, so that each ends at its newline and a call may follow.
+    """
+    names = "|".join(re.escape(name).replace("/", "\\/") for name in calls.names)
+    wrapped = rf'"type"{_SPACE}:{_SPACE}"function"'
+    named = rf'"name"{_SPACE}:{_SPACE}"({names})"'
+    call = rf"(\[{_SPACE})?\{{{_SPACE}({named}|{wrapped})|<function=({names})>|\[{_SPACE}({names})\(|({names})\.call\("
+    rules = [
+        rf"TEXT: /[^\n]+/ & ~/{_OPENING}/",
+        rf"FIRST: /[^\n]*\n/ & ~/{_OPENING}/",
+        rf"LINE: /[^\n]*\n/ & ~/({call})(?s:.*)/",
+        rf"REST: /[^\n]+/ & ~/({call})(?s:.*)/",
+        "first[lazy]: FIRST",
+        "line[lazy]: LINE",
+        f"calls: {' | '.join(calls.alternatives)}",
+        *calls.rules,
+    ]
+    return ' "" | TEXT | calls | first line* (REST | calls)?', rules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,11 @@ from agentkit.messages import ToolSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRules:
-    """How a dialect writes calls: the alternatives, and the rules that they refer to."""
+    """How a dialect writes calls: the alternatives, the rules that they refer to, and the names of the tools."""
 
     alternatives: tuple[str, ...]
     rules: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 def call_rules(
@@ -30,26 +32,40 @@ def call_rules(
     separator: str,
     before: str = "",
     after: str = "",
-    json_fields: Mapping[str, Any] | None = None,
+    json_opening: str = "{",
+    answer_schema: Mapping[str, Any] | None = None,
 ) -> CallRules:
     """Return the rules of up to `max_calls` calls of any of the tools, between two rules.
 
-    `separator` is the text between two calls where the format has none of its own; `json_fields` are the schemas
-    of what a JSON call has before its name.
+    `separator` is the text between two calls where the format has none of its own; `json_opening` is what a JSON
+    call has before its name. Beside an answer in JSON, which may begin like a call, a JSON call is one object.
 
     Raises:
         GrammarError: if a tool's schema says something that a grammar cannot hold, naming the tool.
     """
     if not tools:
-        return CallRules(alternatives=(), rules=())
-    rules = [f"a_call: {' | '.join(f'call_{index}' for index in range(len(tools)))}"]
+        return CallRules(alternatives=(), rules=(), names=())
+    rules: list[str] = []
     for index, tool in enumerate(tools):
-        rules += _rules_of(tool, f"call_{index}", tool_format, json_fields or {})
-    between = {"function_tag": "", "python_list": ", "}.get(tool_format, separator)
-    more = f"({_text(between)} a_call){{0,{max_calls - 1}}}" if max_calls > 1 else ""
-    brackets = ('"["', '"]"') if tool_format == "python_list" else ("", "")
-    sequence = (before, brackets[0], "a_call", more, brackets[1], after)
-    return CallRules(alternatives=(" ".join(filter(None, sequence)),), rules=tuple(rules))
+        first, following, closing = _frame(tool.name, tool_format, separator, json_opening)
+        if tool_format == "json" and answer_schema is not None:
+            rules += _object_rules(tool, index, separator, json_opening)
+            continue
+        # One terminal: where text may stand too, it is told from text by its end.
+        rules.append(f"HEAD_{index}: /{_pattern(first)}/")
+        rules.append(f"call_{index}: HEAD_{index} call_{index}_rest")
+        rules.append(f"call_{index}_next: {_text(following)} call_{index}_rest")
+        rules.append(f"call_{index}_rest: call_{index}_body {_text(closing)}")
+        rules += _body_rules(tool, f"call_{index}_body", tool_format)
+    rules.append(f"a_call: {' | '.join(f'call_{index}' for index in range(len(tools)))}")
+    rules.append(f"next_call: {' | '.join(f'call_{index}_next' for index in range(len(tools)))}")
+    more = f"next_call{{0,{max_calls - 1}}}" if max_calls > 1 else ""
+    bracket = '"]"' if tool_format == "python_list" else ""
+    return CallRules(
+        alternatives=(" ".join(filter(None, (before, "a_call", more, bracket, after))),),
+        rules=tuple(rules),
+        names=tuple(tool.name for tool in tools),
+    )
 
 
 def check_tools(tools: Sequence[ToolSpec]) -> None:
@@ -61,27 +77,39 @@ def check_tools(tools: Sequence[ToolSpec]) -> None:
     call_rules(tools, "json", max_calls=1, separator="")
 
 
-def _rules_of(
-    tool: ToolSpec, rule: str, tool_format: ToolFormat, json_fields: Mapping[str, Any]
-) -> list[str]:
+def _frame(name: str, tool_format: ToolFormat, separator: str, json_opening: str) -> tuple[str, str, str]:
+    """Return what stands before the arguments of a first call, of a following one, and after them."""
+    match tool_format:
+        case "json":
+            opening = f'{json_opening}"name": {json.dumps(name)}, "parameters": '
+            return opening, separator + opening, "}"
+        case "function_tag":
+            return f"<function={name}>", f"<function={name}>", "</function>"
+        case "python_list":
+            return f"[{name}(", f", {name}(", ")"
+        case "builtin":
+            return f"{name}.call(", f"{separator}{name}.call(", ")"
+
+
+def _body_rules(tool: ToolSpec, rule: str, tool_format: ToolFormat) -> list[str]:
     # Closed: an argument that the tool does not have could only be refused later.
     arguments = closed({**tool.parameters, "type": "object"})
     try:
-        match tool_format:
-            case "json":
-                return [f"{rule}: {schema_rule(_json_call(tool.name, arguments, json_fields))}"]
-            case "function_tag":
-                body = [f"{rule}_body: {schema_rule(arguments)}"]
-                opening, closing = f"<function={tool.name}>", "</function>"
-            case "python_list":
-                body = _argument_rules(arguments, f"{rule}_body")
-                opening, closing = f"{tool.name}(", ")"
-            case "builtin":
-                body = _argument_rules(arguments, f"{rule}_body")
-                opening, closing = f"{tool.name}.call(", ")"
+        if tool_format in ("json", "function_tag"):
+            return [f"{rule}: {schema_rule(arguments)}"]
+        return _argument_rules(arguments, rule)
     except GrammarError as exc:
-        raise GrammarError(f"tool {tool.name}: {_problem_of(arguments) or exc}") from exc
-    return [f"{rule}: {_text(opening)} {rule}_body {_text(closing)}", *body]
+        raise GrammarError(f"tool {tool.name}: {exc}") from exc
+
+
+def _object_rules(tool: ToolSpec, index: int, separator: str, json_opening: str) -> list[str]:
+    fields = json.loads(f'{json_opening}"name": {json.dumps(tool.name)}}}')
+    arguments = closed({**tool.parameters, "type": "object"})
+    try:
+        body = schema_rule(_json_call(arguments, fields))
+    except GrammarError as exc:
+        raise GrammarError(f"tool {tool.name}: {exc}") from exc
+    return [f"call_{index}: {body}", f"call_{index}_next: {_text(separator)} call_{index}"]
 
 
 def _argument_rules(schema: Mapping[str, Any], rule: str) -> list[str]:
@@ -120,18 +148,13 @@ def _text(text: str) -> str:
     return json.dumps(text) if text else ""
 
 
-def _problem_of(schema: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with a schema by itself: the place is then one in the tool's own schema."""
-    try:
-        schema_rule(schema)
-    except GrammarError as exc:
-        return str(exc)
-    return None
+def _pattern(text: str) -> str:
+    return re.escape(text).replace("\\ ", " ").replace("/", "\\/")
 
 
-def _json_call(name: str, arguments: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = _rebased(arguments, base="/properties/parameters")
-    properties = {**fields, "name": {"const": name}, "parameters": parameters}
+def _json_call(arguments: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    constants = {name: {"const": value} for name, value in fields.items()}
+    properties = {**constants, "parameters": _rebased(arguments, base="/properties/parameters")}
     return {
         "type": "object",
         "properties": properties,

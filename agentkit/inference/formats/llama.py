@@ -54,8 +54,8 @@ class LlamaOutputs(ABC):
     """
 
     name: str
-    # What a JSON call has before its name, as schemas for the grammar.
-    json_fields: ClassVar[Mapping[str, Any]] = {}
+    # What a JSON call has before its name.
+    json_opening: ClassVar[str] = "{"
 
     def __init__(
         self,
@@ -129,11 +129,13 @@ class LlamaOutputs(ABC):
             separator=CALL_SEPARATOR,
             before=tag if self._tool_format == "builtin" else f"{tag}?",
             after=end,
-            json_fields=self.json_fields,
+            json_opening=self.json_opening,
+            answer_schema=answer_schema,
         )
         calls = CallRules(
             alternatives=(*custom.alternatives, *(f"{tag} {_builtin_body(name)} {end}" for name in builtin)),
             rules=(*custom.rules, *((_STRING_RULE, _CODE_RULE) if builtin else ())),
+            names=(*custom.names, *builtin),
         )
         return output_grammar(calls, choice, answer_schema=answer_schema)
 

@@ -38,7 +38,7 @@ class MetaFormat(LlamaOutputs):
     """
 
     name = "meta"
-    json_fields = {"type": {"const": "function"}}  # noqa: RUF012  # declared as a ClassVar
+    json_opening = '{"type": "function", '
 
     def __init__(
         self,

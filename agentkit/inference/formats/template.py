@@ -111,7 +111,11 @@ class TemplateFormat:
     ) -> Grammar | None:
         """Return the grammar of one output; see `Format.call_grammar`."""
         calls = call_rules(
-            tools, self._tool_format, max_calls=max_calls, separator=tool_prompt.CALL_SEPARATOR
+            tools,
+            self._tool_format,
+            max_calls=max_calls,
+            separator=tool_prompt.CALL_SEPARATOR,
+            answer_schema=answer_schema,
         )
         return output_grammar(calls, choice, answer_schema=answer_schema)
 
