@@ -319,10 +319,13 @@ def test_raw_output_with_spelt_tokens_can_be_parsed():
     raw = '<|python_tag|>brave_search.call(query="x")<|eom_id|>\n'
     assert calls_of(parse(from_spelt(raw))) == [("brave_search", {"query": "x"})]
     assert from_spelt("Hello.\n") == "Hello.\n"
-    assert from_spelt("Let me see.<|python_tag|>print(1)<|eom_id|>") == f"Let me see.{PYTHON_TAG}print(1)"
+    assert from_spelt(f"<|start_header_id|>assistant<|end_header_id|>\n\n{CALL}<|eot_id|>") == CALL
+    assert from_spelt("Let's see.<|python_tag|>print(1)<|eom_id|>") == f"Let's see.{PYTHON_TAG}print(1)"
 
 
-@pytest.mark.parametrize("text", ["The `<|python_tag|>` token", '"<|python_tag|>print(1)" is code'])
+@pytest.mark.parametrize(
+    "text", ["The `<|python_tag|>` token", "The '<|python_tag|>' token", '"<|python_tag|>print(1)" is code']
+)
 def test_a_python_tag_that_is_quoted_stays_text(text):
     assert from_spelt(text) == text
 

@@ -16,6 +16,7 @@ from agentkit.messages import ToolSpec
 PYTHON_TAG = "\ufdd0"
 
 _SPELT_TAG = "<|python_tag|>"
+_SPELT_HEADER = "<|start_header_id|>assistant<|end_header_id|>\n\n"
 _SPELT_ENDS = ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|im_end|>", "<|endoftext|>")
 
 
@@ -28,10 +29,10 @@ def from_spelt(raw: str) -> str:
     text = raw.rstrip()
     for end in _SPELT_ENDS:
         text = text.removesuffix(end)
-    text = raw if text == raw.rstrip() else text
+    text = (raw if text == raw.rstrip() else text).removeprefix(_SPELT_HEADER)
     before, tag, after = text.partition(_SPELT_TAG)
     line = before.rpartition("\n")[2]
-    is_quoted = any(line.count(quote) % 2 for quote in "`\"'")
+    is_quoted = line.endswith("'") or any(line.count(quote) % 2 for quote in '`"')
     return text if is_quoted or not tag else before + PYTHON_TAG + after
 
 
