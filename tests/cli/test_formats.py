@@ -71,6 +71,14 @@ def test_prompt_reads_calls_and_results_in_the_common_form(cli: Cli, folder: Pat
     assert '"description": "Do it."' in text
 
 
+def test_prompt_reads_content_in_parts(cli: Cli) -> None:
+    parts = [{"type": "text", "text": "How warm "}, {"type": "text", "text": "is it?"}]
+    messages = json.dumps([{"role": "user", "content": parts}])
+    assert "How warm is it?<|eot_id|>" in cli("prompt", "-", "-d", "meta", stdin=messages).json["text"]
+    other = json.dumps([{"role": "user", "content": [{"type": "image"}]}])
+    assert cli("prompt", "-", "-d", "meta", stdin=other).code == 2
+
+
 def test_parse_reads_a_call(cli: Cli) -> None:
     outcome = cli("parse", stdin='<|python_tag|>brave_search.call(query="x")<|eom_id|>\n')
     assert (outcome.code, outcome.json) == (
