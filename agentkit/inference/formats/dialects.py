@@ -8,12 +8,19 @@ from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.inference.formats.base import Format
-from agentkit.inference.formats.llama31 import REQUIRED_SPECIALS, Llama31Format
+from agentkit.inference.formats.hf_llama import Llama31Format, Llama32Format
+from agentkit.inference.formats.llama import REQUIRED_SPECIALS
+from agentkit.inference.formats.meta import MetaFormat
 from agentkit.inference.formats.template import TemplateFormat
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.nearest import nearest
 
-DIALECTS: tuple[str, ...] = (Llama31Format.name, TemplateFormat.name)
+LLAMA_DIALECTS: dict[str, Callable[..., Format]] = {
+    Llama31Format.name: Llama31Format,
+    Llama32Format.name: Llama32Format,
+    MetaFormat.name: MetaFormat,
+}
+DIALECTS: tuple[str, ...] = (*LLAMA_DIALECTS, TemplateFormat.name)
 
 
 def format_for(tokenizer: Tokenizer, dialect: str | None = None, **options: Any) -> Format:
@@ -26,8 +33,8 @@ def format_for(tokenizer: Tokenizer, dialect: str | None = None, **options: Any)
         ConfigurationError: if the dialect or an option is not known, or the tokenizer does not fit.
     """
     name = _default_dialect(tokenizer) if dialect is None else check_dialect(dialect)
-    if name == Llama31Format.name:
-        return _build(Llama31Format, name, tokenizer, options)
+    if name in LLAMA_DIALECTS:
+        return _build(LLAMA_DIALECTS[name], name, tokenizer, options)
     options = {"template": tokenizer.chat_template, **options}
     if options["template"] is None:
         raise ConfigurationError("the checkpoint carries no chat template; give one with the option template")
