@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from typing import Any, Final
 
-from agentkit import Agent
+import pytest
+
+from agentkit import Agent, ConfigurationError, PromptFormat
 from agentkit.inference.base import (
     GeneratedToken,
     Grammar,
@@ -15,6 +17,7 @@ from agentkit.inference.base import (
     StopReason,
     Usage,
 )
+from agentkit.memory.in_process import MemoryStore
 from examples.weather import get_current_temperature
 from tests.agent.support import call, policy
 from tests.inference.conversations import llama3, spelt_ids
@@ -97,3 +100,58 @@ async def test_the_stop_token_of_every_output_is_reported():
         (None,),
         ("<|eot_id|>",),
     ]
+
+
+async def test_what_was_said_before_a_call_stays_in_the_context_with_its_own_ids():
+    engine = SpeakingEngine(f"Let me look.\n\n{PARIS}<|eom_id|>", "22.<|eot_id|>", "23.<|eot_id|>")
+    store = MemoryStore()
+    async with Agent(engine, tools=[get_current_temperature], policy=policy(), store=store) as agent:
+        session = agent.session("alice")
+        await session.run("How warm?")
+        await session.close()
+        await agent.session("alice").run("And now?")
+    first, second, third = engine.prompts
+    assert second[: len(first) + len(engine.replies[0])] == (*first, *engine.replies[0])
+    assert third[: len(second) + len(engine.replies[1])] == (*second, *engine.replies[1])
+
+
+async def test_an_agents_prompts_are_in_the_format_that_it_was_given():
+    engine = SpeakingEngine("Hi.<|eot_id|>", "Hi.<|eot_id|>")
+    chosen = PromptFormat(dialect="meta", tool_format="function_tag")
+    for prompt_format in (chosen, None):
+        async with Agent(
+            engine, tools=[get_current_temperature], policy=policy(), prompt_format=prompt_format
+        ) as agent:
+            await agent.run("How warm?")
+    tagged, usual = (engine.tokenizer.decode(prompt) for prompt in engine.prompts)
+    assert "<function=" in tagged
+    assert "<function=" not in usual
+
+
+async def test_a_session_goes_on_in_another_format_with_its_prompt_written_anew():
+    engine = SpeakingEngine("Hi.<|eot_id|>", "Ho.<|eot_id|>")
+    store = MemoryStore()
+    for prompt_format in (PromptFormat(), PromptFormat(tools_in="system")):
+        async with Agent(
+            engine, tools=[get_current_temperature], policy=policy(), store=store, prompt_format=prompt_format
+        ) as agent:
+            await agent.session("alice").run("How warm?")
+    first, second = (engine.tokenizer.decode(prompt) for prompt in engine.prompts)
+    assert "user\n\nHow warm?" not in first  # the tools stand before it
+    assert "user\n\nHow warm?" in second
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"dialect": "hf-3.3"}, "no dialect 'hf-3.3'"),
+        (
+            {"tool_format": "xml"},
+            "tool_format must be one of json, function_tag, python_list, builtin, got 'xml'",
+        ),
+        ({"tools_in": "tool"}, "tools_in must be one of system, user, got 'tool'"),
+    ],
+)
+def test_a_format_that_there_is_not_is_refused_at_once(choice: dict[str, Any], message: str):
+    with pytest.raises(ConfigurationError, match=message):
+        PromptFormat(**choice)

@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from agentkit.inference.formats import format_for
 from agentkit.inference.formats.base import Format
+from agentkit.inference.tokenizer import Tokenizer
 from agentkit.messages import Message, ToolCall, ToolSpec
 from tests.inference.conversations import contents, llama3, llama3_tokenizer_file, spelt_ids
 
@@ -296,3 +298,18 @@ def test_code_is_encoded_as_meta_does():
     whole = encoded_by_meta(messages, "function_tag")
     assert [eot if token_id == eom else token_id for token_id in ids] == whole[len(whole) - len(ids) :]
     assert ids.count(eom) == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "dialect"),
+    [
+        (None, "hf-3.1"),
+        ("{% if builtin_tools is defined %}{{ bos_token }}{% endif %}", "hf-3.1"),
+        ("{{ strftime_now('%d %b %Y') }}{{ builtin_tools }}", "hf-3.1"),
+        ("{{ strftime_now('%d %b %Y') }}", "hf-3.2"),
+    ],
+    ids=["none", "as in 3.1", "of both kinds", "as in 3.2"],
+)
+def test_a_models_own_template_says_which_of_llamas_dialects_it_speaks(template: str | None, dialect: str):
+    tokenizer = Tokenizer(replace(llama3()._parts, chat_template=template))
+    assert format_for(tokenizer).name == dialect

@@ -41,6 +41,8 @@ _TOOLS_IN_USER = (
 class Llama31Format(LlamaOutputs):
     """Llama 3.1 and 3.3. `date` is what the prompt names as today: there is no clock here.
 
+    The template leaves out what an assistant said beside a call; `keep_text` keeps it.
+
     Raises:
         ConfigurationError: as `LlamaOutputs`.
     """
@@ -56,6 +58,7 @@ class Llama31Format(LlamaOutputs):
         builtin_tools: Sequence[str] = (),
         tools_in: ToolsIn = "user",
         tool_results: ResultStyle = "json",
+        keep_text: bool = False,
     ) -> None:
         super().__init__(
             tokenizer, tool_format=tool_format, builtin_tools=builtin_tools, tool_results=tool_results
@@ -63,6 +66,7 @@ class Llama31Format(LlamaOutputs):
         check_option("tools_in", tools_in, ToolsIn)
         self._date = date
         self._tools_in: ToolsIn = tools_in
+        self._keep_text = keep_text
 
     def render(
         self,
@@ -121,9 +125,9 @@ class Llama31Format(LlamaOutputs):
             return self._message(Role.TOOL, result_content(message.content, self._tool_results))
         if not message.tool_calls:
             return self._message(message.role, message.content.strip())
-        # As in the template, what was said beside a call is left out.
         end = self._eom if self._builtin_tools or self._tool_format == "builtin" else self._eot
-        return [*self._header_of(Role.ASSISTANT), *self._calls(message.tool_calls), end]
+        text = f"{message.content.strip()}\n" if self._keep_text and message.content.strip() else ""
+        return [*self._header_of(Role.ASSISTANT), text, *self._calls(message.tool_calls), end]
 
     def _builtin_text(self, call: ToolCall) -> str:
         # The template puts quotes around a string and escapes nothing in it.
@@ -149,14 +153,23 @@ class Llama32Format(Llama31Format):
         builtin_tools: Sequence[str] = (),
         tools_in: ToolsIn = "user",
         tool_results: ResultStyle = "json",
+        keep_text: bool = False,
     ) -> None:
         if builtin_tools:
             raise ConfigurationError(
                 f"dialect {self.name} has no built-in tools, so not {builtin_tools[0]}; Llama 3.3 takes them in hf-3.1"
             )
         super().__init__(
-            tokenizer, date=date, tool_format=tool_format, tools_in=tools_in, tool_results=tool_results
+            tokenizer,
+            date=date,
+            tool_format=tool_format,
+            tools_in=tools_in,
+            tool_results=tool_results,
+            keep_text=keep_text,
         )
+
+
+HF_DIALECTS = (Llama31Format.name, Llama32Format.name)
 
 
 def _quoted(value: Any) -> str:
