@@ -228,6 +228,20 @@ def test_a_machine_without_a_folder_for_compiled_functions_compiles_them_again(t
     assert done.stdout.strip() == f"{package / 'inference' / 'kernels.py'} 3"
 
 
+def test_damaged_files_of_compiled_functions_are_said_and_done_without(tmp_path: Path) -> None:
+    kept = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", "from tests.inference.test_decoder import model_of; model_of()"]
+    first = subprocess.run(command, capture_output=True, text=True, check=True, env=kept)
+    for path in tmp_path.rglob("*.nbi"):
+        path.write_bytes(b"damaged")
+
+    again = subprocess.run(command, capture_output=True, text=True, check=True, env=kept)
+
+    assert first.stderr == ""
+    assert str(tmp_path) in again.stderr
+    assert "delete that folder" in again.stderr
+
+
 def test_sizes_that_are_no_whole_groups_stay_with_torch() -> None:
     narrow = random_llama(head_dim=16)
     config = ModelConfig.from_hf(narrow.config.to_dict() | {"architectures": ["LlamaForCausalLM"]})
