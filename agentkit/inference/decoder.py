@@ -104,7 +104,7 @@ class Decoder:
         )
         hidden = np.empty((1, self._config.hidden_size), np.float32)
         scratch = self._scratch(hidden, places, threads=1)
-        self._decode_step = kernels.compile_step(0, self._weights, places, scratch)
+        self._decode_step = kernels.compiled_for(self._decode_step, (0, self._weights, places, scratch))
 
     def step(
         self, hidden: torch.Tensor, step: Step, spans: Sequence[Span], wanted: Sequence[int], pool: PagePool

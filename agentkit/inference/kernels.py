@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-__all__ = ["LANES", "PARTS_OF_A_LAYER", "Places", "Scratch", "Weights", "compile_step", "decode_step"]
+__all__ = ["LANES", "PARTS_OF_A_LAYER", "Places", "Scratch", "Weights", "compiled_for", "decode_step"]
 
 PARTS_OF_A_LAYER = 6
 
@@ -48,6 +48,29 @@ def compiled(function: Function) -> Function:
     except RuntimeError:  # there is no folder to write to
         wrapped = njit(function, **_OPTIONS)
     return wrapped
+
+
+def compiled_for(function: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return a `compiled` function once it is compiled for arguments of these types, or found on disk; run nothing.
+
+    Where what is on disk cannot be read or written, the result is this process's own.
+
+    Raises:
+        Exception: of numba or LLVM, if this machine cannot.
+    """
+    signature = tuple(typeof(argument) for argument in arguments)
+    try:
+        function.compile(signature)
+    except Exception as error:  # noqa: BLE001  # what a damaged file raises may be anything
+        own: Any = njit(function.py_func, **_OPTIONS)
+        own.compile(signature)
+        logger.warning(
+            "compiled functions in %s cannot be used (%s); delete that folder, or each process compiles its own",
+            function.stats.cache_path,
+            type(error).__name__,
+        )
+        return own
+    return function
 
 
 @inner
@@ -165,26 +188,3 @@ def _digest() -> int:
 
 
 decode_step: Any = _entry(_digest())
-
-
-def compile_step(thread: int, weights: Weights, places: Places, scratch: Scratch) -> Any:
-    """Return `decode_step`, compiled for arguments of these types or found on disk; run nothing.
-
-    Where what is on disk cannot be read or written, the result is this process's own.
-
-    Raises:
-        Exception: of numba or LLVM, if this machine cannot.
-    """
-    signature = tuple(typeof(argument) for argument in (thread, weights, places, scratch))
-    try:
-        decode_step.compile(signature)
-    except Exception as error:  # noqa: BLE001  # what a damaged file raises may be anything
-        own: Any = njit(decode_step.py_func, **_OPTIONS)
-        own.compile(signature)
-        logger.warning(
-            "compiled decode steps in %s cannot be used (%s); delete that folder, or each process compiles its own",
-            decode_step.stats.cache_path,
-            type(error).__name__,
-        )
-        return own
-    return decode_step
