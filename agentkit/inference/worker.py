@@ -50,7 +50,9 @@ class Worker:
             if self._closed:
                 raise InferenceError("the engine is closed")
             if not self._thread.is_alive():
-                raise InferenceError("a fork of a process has none of its engines' threads; open an engine here")
+                raise InferenceError(
+                    "a fork of a process has none of its engines' threads; open an engine here"
+                )
             self._jobs.put(job)
 
     async def call(self, job: Callable[[], T]) -> T:
