@@ -25,7 +25,7 @@ MAX_DRAFT = MAX_ROWS - 1
 """Tokens drafted for one sequence, beside the one drawn last."""
 
 ROW_PRICE = 0.1
-"""What each row adds to a pass with drafts until that was measured, in plain passes: about what it does on a CPU."""
+"""What each drafted row adds to a pass until that was measured, in plain passes: about what it does on a CPU."""
 
 _WEIGHT_OF_THE_LAST = 0.3
 _FADING = 0.02
@@ -48,9 +48,9 @@ class PassCosts:
         """Return the seconds of a pass of one token for each of so many sequences; None until it was measured."""
         return self._plain.get(sequences)
 
-    def drafted(self, rows: int, plain: float) -> float:
+    def drafted(self, rows: int, plain: float, *, sequences: int) -> float:
         """Return the seconds of a pass of so many rows; until it was measured, a guess from the plain one."""
-        return self._drafted.get(bucket_for(rows), plain * (1.0 + ROW_PRICE * rows))
+        return self._drafted.get(bucket_for(rows), plain * (1.0 + ROW_PRICE * (rows - sequences)))
 
     def fade(self, plain: float) -> None:
         """Forget a little of what drafts cost: while they seem too dear, nothing else would measure them again."""
@@ -89,7 +89,7 @@ def worthwhile(chances: Sequence[Sequence[float]], costs: PassCosts, *, most: in
     best, best_rate, tokens = 0, sequences / plain, float(sequences)
     for count, (chance, _) in enumerate(ranked, start=1):
         tokens += chance
-        rate = tokens / costs.drafted(sequences + count, plain)
+        rate = tokens / costs.drafted(sequences + count, plain, sequences=sequences)
         if rate > best_rate:
             best, best_rate = count, rate
     if best == 0:
