@@ -14,7 +14,7 @@ from agentkit.inference.catalog import EMBEDDED_MODEL
 from agentkit.inference.config import EngineConfig
 from agentkit.inference.engine import LocalEngine
 from agentkit.inference.loading import KeptTypes, kept_types
-from agentkit.inference.matrices import GROUP
+from agentkit.inference.quantized import GROUP
 from tests.inference.calling import generate_all, token_ids
 from tests.inference.tiny import TINY_CONTEXT, build_tiny_checkpoint
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from agentkit.errors import ConfigurationError
 from agentkit.inference.config import WeightType
-from agentkit.inference.matrices import FEW_ROWS, GROUP, Matrices, dequantize, quantize
+from agentkit.inference.matrices import FEW_ROWS, Matrices
+from agentkit.inference.quantized import GROUP, dequantize, quantize
 
 GENERATOR = torch.Generator().manual_seed(0)
 LAYERS = [torch.randn(48, 64, generator=GENERATOR) for _ in range(3)]
