@@ -9,6 +9,8 @@ Importing this module needs Triton: whoever runs on a GPU imports it when it doe
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -19,6 +21,9 @@ from agentkit.inference.quantized import GROUP, INT4
 BLOCK_BYTES = 128
 """So many bytes of each row of the weights are read at once: a line of the cache."""
 
+LAUNCH = {"num_warps": 4, "num_stages": 4}
+"""Four blocks of a program's weights are on their way at once."""
+
 
 def triton_product(rows: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     """Return rows (rows, in) @ weights.T (in, out), summed in fp32, in the dtype of the rows.
@@ -28,37 +33,30 @@ def triton_product(rows: torch.Tensor, values: torch.Tensor, scales: torch.Tenso
     shapes alone.
     """
     num_rows, num_in = rows.shape
-    num_out, num_bytes = values.shape
-    packed = values.dtype == INT4
-    group_bytes = GROUP // 2 if packed else GROUP
-    out_block = _out_block(num_rows)
+    num_out = len(values)
+    chosen = constants(num_rows, num_in, packed=values.dtype == INT4, dtype=rows.dtype)
     products = rows.new_empty((num_rows, num_out))
-    _multiply[(triton.cdiv(num_out, out_block),)](
-        rows,
-        values,
-        scales,
-        products,
-        num_rows,
-        num_out,
-        rows.stride(0),
-        NUM_BYTES=num_bytes,
-        NUM_GROUPS=num_in // GROUP,
-        PACKED=packed,
-        GROUP=GROUP,
-        GROUP_BYTES=group_bytes,
-        GROUPS_BLOCK=BLOCK_BYTES // group_bytes,
-        ROW_BLOCK=max(LEAST_DOT_ROWS, triton.next_power_of_2(num_rows)),
-        OUT_BLOCK=out_block,
-        OPERANDS=operands(rows.dtype),
-        num_warps=4,
-        num_stages=4,
+    _multiply[(triton.cdiv(num_out, chosen["OUT_BLOCK"]),)](
+        rows, values, scales, products, num_rows, num_out, rows.stride(0), **chosen, **LAUNCH
     )
     return products
 
 
-def _out_block(num_rows: int) -> int:
-    """Return how many rows of the weights a program multiplies by: every program reads all of the other rows."""
-    return 32 if num_rows <= LEAST_DOT_ROWS else 64
+def constants(num_rows: int, num_in: int, *, packed: bool, dtype: torch.dtype) -> dict[str, Any]:
+    """Return what the kernel is compiled for."""
+    group_bytes = GROUP // 2 if packed else GROUP
+    return {
+        "NUM_BYTES": num_in // GROUP * group_bytes,
+        "NUM_GROUPS": num_in // GROUP,
+        "PACKED": packed,
+        "GROUP": GROUP,
+        "GROUP_BYTES": group_bytes,
+        "GROUPS_BLOCK": BLOCK_BYTES // group_bytes,
+        "ROW_BLOCK": max(LEAST_DOT_ROWS, triton.next_power_of_2(num_rows)),
+        # Every program reads all of the rows: the more they are, the more of the weights it should take.
+        "OUT_BLOCK": 32 if num_rows <= LEAST_DOT_ROWS else 64,
+        "OPERANDS": operands(dtype),
+    }
 
 
 @triton.jit
@@ -97,7 +95,9 @@ def _multiply(
         inside = places < NUM_BYTES
         groups = block * GROUPS_BLOCK + groups_in_block
         held = real_outs & (groups < NUM_GROUPS)[None, :]
-        kept = tl.load(values + lines * NUM_BYTES + places[None, :], mask=real_outs & inside[None, :], other=0)
+        kept = tl.load(
+            values + lines * NUM_BYTES + places[None, :], mask=real_outs & inside[None, :], other=0
+        )
         # Where the first weight of a byte lies in a row.
         columns = (places // GROUP_BYTES) * GROUP + places % GROUP_BYTES
         inputs = rows + members[:, None] * row_stride + columns[None, :]

@@ -20,7 +20,12 @@ _LARGEST_INT8 = 127
 _LARGEST_INT4 = 15
 _HALF = GROUP // 2
 _INT4_SCALES = torch.bfloat16
-_CUTS = (0.0, 0.03, 0.06, 0.1)  # of a group's range, at either end: its outermost weights give way to the others
+_CUTS = (
+    0.0,
+    0.03,
+    0.06,
+    0.1,
+)  # of a group's range, at either end: its outermost weights give way to the others
 
 
 def new_quantized(
@@ -79,7 +84,7 @@ def _quantize_int4(groups: torch.Tensor, values: torch.Tensor, scales: torch.Ten
         divisor = step.masked_fill(step == 0, 1.0).float()  # a group of equals has no steps
         tried = ((groups - start) / divisor).round_().clamp_(0, _LARGEST_INT4)
         error = (tried * step + start - groups).square_().sum(dim=-1, keepdim=True)
-        better = error < best
+        better = (error < best) | best.isinf()  # what is no number stays none
         best = torch.where(better, error, best)
         levels = torch.where(better, tried.to(INT4), levels)
         scales.copy_(torch.where(better, torch.cat((step, start), dim=-1), scales))
