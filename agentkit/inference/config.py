@@ -192,9 +192,9 @@ class EngineConfig:
     name that torch knows, such as `cpu` or `cuda`. `weights` is how the model's matrices are kept: fewer bytes are
     read faster, and are less exact; None for float32 on a CPU and bfloat16 on a GPU, and int4 is for a GPU alone.
     `kv_dtype` is how keys and values are kept; None for the type that the model computes in, which is float32 on a
-    CPU; on a GPU it is the only one, bfloat16 unless the weights are float32. `host_kv_bytes` is host memory for key-value pairs that
-    gave way on a GPU: 2 GiB where None, 0 for no such memory. Beside a CPU there is none: its cache is host memory
-    itself. `speculation` changes how fast an output comes, never which.
+    CPU; on a GPU it is the only one, bfloat16 unless the weights are float32. `host_kv_bytes` is host memory for
+    key-value pairs that gave way on a GPU: 2 GiB where None, 0 for no such memory. Beside a CPU there is none: its
+    cache is host memory itself. `speculation` changes how fast an output comes, never which.
     """
 
     kv_cache_bytes: int = 1 << 30

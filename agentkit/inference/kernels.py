@@ -29,7 +29,7 @@ __all__ = ["LANES", "PARTS_OF_A_LAYER", "Places", "Scratch", "Weights", "compile
 PARTS_OF_A_LAYER = 6
 
 _SPINS_BEFORE_YIELD = 2_000
-_SOURCES = ("kernels", "kernel_arrays", "kernel_attention", "kernel_products", "matrices", "simd")
+_SOURCES = ("kernels", "kernel_arrays", "kernel_attention", "kernel_products", "quantized", "simd")
 _yield_processor = types.ExternalFunction("sched_yield", types.int32())
 
 

@@ -4,7 +4,7 @@ Importing this module needs Triton: whoever runs on a GPU imports it when it doe
 """
 
 # A kernel is no Python function: its arguments are pointers, numbers and, in capitals, constants of the compiler.
-# ruff: noqa: ANN001, ANN202, N803
+# ruff: noqa: ANN001, ANN202, N803, N806
 # mypy: disable-error-code="import-not-found, import-untyped, untyped-decorator, no-untyped-def"
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from itertools import product
 import torch
 
 GROUP = 32
-"""How many neighbours are a group: as many as in GGUF's Q8_0 and Q4_1, whose weights come through as they are."""
+"""How many neighbours are a group: as many as in GGUF's Q8_0 and Q4_1, whose weights come through nearly unchanged."""
 
 INT8, INT4 = torch.int8, torch.uint8
 QUANTIZED = (INT8, INT4)
@@ -33,8 +33,8 @@ def new_quantized(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return room for so many weights (layers, out, in) on the device of a tensor, and for their scales.
 
-    Those of int8 are (layers, out, in / 32), of the tensor's type: fp32 beside fp32, bfloat16 beside bfloat16. The
-    values of int4 are (layers, out, in / 2), their scales (layers, out, in / 32, 2) in bfloat16: steps and least levels.
+    Those of int8 are (layers, out, in / 32), of the tensor's type: fp32 beside fp32, bfloat16 beside bfloat16. int4
+    have values (layers, out, in / 2) and scales (layers, out, in / 32, 2) in bfloat16: steps and least levels.
     """
     layers, num_out, num_in = shape
     groups = (layers, num_out, num_in // GROUP)
@@ -46,7 +46,7 @@ def new_quantized(
 
 def quantize(matrix: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> None:
     """Write a matrix (out, in) into such room; its weights go to levels that are rounded as their scales are."""
-    groups = matrix.float().unflatten(-1, (-1, GROUP))
+    groups = matrix.float().reshape(len(matrix), -1, GROUP)
     if values.dtype == INT8:
         _quantize_int8(groups, values, scales)
     else:
@@ -56,11 +56,11 @@ def quantize(matrix: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -
 def dequantize(values: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return the matrix (out, in) that values and their scales stand for."""
     if values.dtype == INT8:
-        groups = values.unflatten(-1, (-1, GROUP))
+        groups = values.reshape(len(values), -1, GROUP)
         return (groups * scales.to(dtype)[..., None]).flatten(-2)
-    halves = values.unflatten(-1, (-1, _HALF))
+    halves = values.reshape(len(values), -1, _HALF)
     levels = torch.cat((halves & _LARGEST_INT4, halves >> 4), dim=-1).float()
-    steps, least = scales.float().split(1, dim=-1)
+    steps, least = scales.float().chunk(2, dim=-1)
     return levels.mul_(steps).add_(least).flatten(-2).to(dtype)
 
 
@@ -88,5 +88,5 @@ def _quantize_int4(groups: torch.Tensor, values: torch.Tensor, scales: torch.Ten
         best = torch.where(better, error, best)
         levels = torch.where(better, tried.to(INT4), levels)
         scales.copy_(torch.where(better, torch.cat((step, start), dim=-1), scales))
-    lower, upper = levels.split(_HALF, dim=-1)
+    lower, upper = levels.chunk(2, dim=-1)
     values.copy_((lower | upper << 4).flatten(-2))

@@ -29,7 +29,7 @@ def quantized(matrix: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, t
 
 def errors(matrix: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     """Return how far off each weight is, by groups."""
-    return (dequantize(values, scales, torch.float32) - matrix.float()).abs().unflatten(-1, (-1, GROUP))
+    return (dequantize(values, scales, torch.float32) - matrix.float()).abs().view(len(matrix), -1, GROUP)
 
 
 @given(matrix=matrices())
@@ -38,7 +38,7 @@ def test_no_int8_weight_is_further_off_than_half_a_step_of_its_group(matrix: tor
     values, scales = quantized(matrix, INT8)
 
     assert (errors(matrix, values, scales) <= scales.float()[..., None] * 0.5001).all()
-    largest = matrix.float().unflatten(-1, (-1, GROUP)).abs().amax(-1)
+    largest = matrix.float().view(len(matrix), -1, GROUP).abs().amax(-1)
     assert scales.dtype == matrix.dtype
     torch.testing.assert_close(scales.float() * 127, largest, rtol=2**-8, atol=0)
 
@@ -50,7 +50,7 @@ def test_int4_groups_are_no_further_off_than_with_16_levels_between_their_outerm
 ) -> None:
     error = errors(matrix, *quantized(matrix, INT4)).square().sum(-1)
 
-    groups = matrix.float().unflatten(-1, (-1, GROUP))
+    groups = matrix.float().view(len(matrix), -1, GROUP)
     least, step = groups.amin(-1, keepdim=True), (groups.amax(-1) - groups.amin(-1))[..., None] / 15
     plain = (((groups - least) / step).round() * step + least - groups).square().sum(-1)
     # The plain levels are exact, ours are bfloat16: off by 2 ** -9 of the least one and of 15 steps, at most.
