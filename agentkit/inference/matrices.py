@@ -107,7 +107,8 @@ class Matrices:
         if self.quantized and rows.is_cuda and rows.shape[0] <= KERNEL_ROWS:
             from agentkit.inference.matvec_triton import triton_product
 
-            return triton_product(rows, self.values[layer], self.scales[layer])
+            with torch.cuda.device(rows.device):  # Triton launches on the current one
+                return triton_product(rows, self.values[layer], self.scales[layer])
         parts = [
             F.linear(rows, self._widened(layer, slice(start, start + _ROWS_AT_ONCE), rows.dtype))
             for start in range(0, self.values.shape[1], _ROWS_AT_ONCE)

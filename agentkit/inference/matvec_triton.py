@@ -29,8 +29,7 @@ def triton_product(rows: torch.Tensor, values: torch.Tensor, scales: torch.Tenso
     """Return rows (rows, in) @ weights.T (in, out), summed in fp32, in the dtype of the rows.
 
     The weights are int8 or int4 with their scales, of one layer, and stand for what `dequantize` makes of them in the
-    dtype of the rows. Never waits for the device; what is launched depends on
-    shapes alone.
+    dtype of the rows. Never waits for the device; what is launched depends on shapes alone.
     """
     num_rows, num_in = rows.shape
     num_out = len(values)
