@@ -21,4 +21,6 @@ def test_another_order_of_channels_is_another_order_of_weights_and_no_other_func
     for name, tensor in reordered(checkpoint).tensors.items():
         if tensor.ndim == 2:
             assert not torch.equal(tensor, checkpoint.tensors[name])
-            assert torch.equal(tensor.flatten().sort().values, checkpoint.tensors[name].flatten().sort().values)
+            assert torch.equal(
+                tensor.flatten().sort().values, checkpoint.tensors[name].flatten().sort().values
+            )
