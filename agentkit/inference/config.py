@@ -173,8 +173,11 @@ class ModelConfig:
 SpeculationMode: TypeAlias = Literal["prompt_lookup", "off"]
 """How tokens are drafted ahead of their turn, for one pass to verify several."""
 
-WeightType: TypeAlias = Literal["float32", "bfloat16", "int8"]
-"""How the matrices of a model are kept in memory; int8 have one scale per 32 weights."""
+WeightType: TypeAlias = Literal["float32", "bfloat16", "int8", "int4"]
+"""How the matrices of a model are kept in memory: int8 have one scale per 32 weights, int4 a scale and a least weight.
+
+With int4, the embedding and the head are int8.
+"""
 
 KVType: TypeAlias = Literal["float32", "bfloat16"]
 """How keys and values are kept."""
@@ -188,11 +191,11 @@ class EngineConfig:
     fits. They are kept in pages of `page_tokens`. `prefill_chunk` is how many prompt tokens run before others get
     their turn; `threads` and `context_length` are torch's and the model's where None; `device` is `auto`, or a
     name that torch knows, such as `cpu` or `cuda`. `weights` is how the model's matrices are kept: fewer bytes are
-    read faster, and are less exact; None for float32 on a CPU and bfloat16 on a GPU, and int8 is for a CPU alone.
+    read faster, and are less exact; None for float32 on a CPU and bfloat16 on a GPU, and int4 is for a GPU alone.
     `kv_dtype` is how keys and values are kept; None for the type that the model computes in, which is float32 on a
-    CPU, and on a GPU that of the weights and the only one. `host_kv_bytes` is host memory for key-value pairs that
-    gave way on a GPU: 2 GiB where None, 0 for no such memory. Beside a CPU there is none: its cache is host memory
-    itself. `speculation` changes how fast an output comes, never which.
+    CPU; on a GPU it is the only one, bfloat16 unless the weights are float32. `host_kv_bytes` is host memory for
+    key-value pairs that gave way on a GPU: 2 GiB where None, 0 for no such memory. Beside a CPU there is none: its
+    cache is host memory itself. `speculation` changes how fast an output comes, never which.
     """
 
     kv_cache_bytes: int = 1 << 30

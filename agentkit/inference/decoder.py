@@ -20,7 +20,8 @@ from agentkit.inference.attention import Span, Step
 from agentkit.inference.config import ModelConfig
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.layers import DecoderLayers
-from agentkit.inference.matrices import GROUP, Matrices
+from agentkit.inference.matrices import Matrices
+from agentkit.inference.quantized import GROUP
 
 kernels: Any
 try:
@@ -36,11 +37,11 @@ SHARES_PER_THREAD = 4
 def compiled_decoder(
     config: ModelConfig, layers: DecoderLayers, norm: torch.Tensor, head: Matrices, pool: PagePool
 ) -> Decoder | None:
-    """Return a decoder that is compiled for pools like this one; None where torch has to run every step.
+    """Return a decoder that is compiled for pools like this one; None where torch or a GPU has to run every step.
 
     The first of its kind on a machine takes some seconds; the result is kept on disk, as `kernels.compiled` says.
     """
-    if kernels is None or not fits(config, norm):
+    if kernels is None or not fits(config, norm) or layers.qkv.packed:
         return None
     decoder = Decoder(config, layers, norm, head)
     started_at = time.perf_counter()

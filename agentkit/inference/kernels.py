@@ -33,7 +33,7 @@ PARTS_OF_A_LAYER = 6
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 _SPINS_BEFORE_YIELD = 2_000
-_SOURCES = ("kernels", "kernel_arrays", "kernel_attention", "kernel_products", "matrices", "simd")
+_SOURCES = ("kernels", "kernel_arrays", "kernel_attention", "kernel_products", "quantized", "simd")
 _yield_processor = types.ExternalFunction("sched_yield", types.int32())
 
 
