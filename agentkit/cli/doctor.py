@@ -130,6 +130,7 @@ async def _shields(policy: Policy, room: EngineRoom) -> Check:
     """Start every shield and run the policy's own tests: a shield that tells nothing apart fails them."""
     async with Pipeline(policy, engines=room.shield_engine) as pipeline:
         results = await run_policy_tests(pipeline)
+        untested = pipeline.untested
     names = ", ".join(policy.shields) or "none"
     failed = [str(number) for number, result in enumerate(results, start=1) if not result.passed]
     if failed:
@@ -139,6 +140,9 @@ async def _shields(policy: Policy, room: EngineRoom) -> Check:
         detail = f"{names} started; the policy has no tests, so nothing shows that they work"
         return Check(name="shields", status=Status.NOTE, detail=detail)
     detail = f"{names} started; {len(results)} policy tests passed"
+    if untested:
+        detail += f"; no self-test at the start has {', '.join(untested)}"
+        return Check(name="shields", status=Status.NOTE, detail=detail)
     return Check(name="shields", status=Status.OK, detail=detail)
 
 

@@ -23,6 +23,7 @@ from agentkit.shields.policy import Mode, Policy, Rule
 from agentkit.shields.policy_errors import with_nearest
 from agentkit.shields.redaction import merge_findings, redact
 from agentkit.shields.registry import EngineProvider, find_shield
+from agentkit.shields.self_test import SelfTested, failed_self_test
 
 _SEAL: Final = claim_seal("agentkit.shields.pipeline")
 
@@ -71,10 +72,11 @@ class Pipeline:
         return self._policy
 
     async def start(self) -> None:
-        """Build and start every shield that some stage uses. Starting twice changes nothing.
+        """Build, start and test every shield that some stage uses. Starting twice changes nothing.
 
         Raises:
-            ConfigurationError, ModelLoadError: if a shield cannot work; those already started are closed.
+            ConfigurationError, ModelLoadError: if a shield cannot work, or does not tell a known-bad text from a
+                known-good one; those already started are closed.
         """
         if self._shields is not None:
             return
@@ -84,8 +86,14 @@ class Pipeline:
                 started[name] = self._overrides[name] if name in self._overrides else self._build(name)
                 closing.push_async_callback(_close, name, started[name])
                 await started[name].start()
+                await self._test(name, started[name])
             self._closing = closing.pop_all()
         self._shields = started
+
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """The shields in use that bring no texts to test them with at the start."""
+        return tuple(name for name, one in (self._shields or {}).items() if not isinstance(one, SelfTested))
 
     async def close(self) -> None:
         """Close every shield; nothing can be judged any more. Closing twice is allowed.
@@ -132,6 +140,17 @@ class Pipeline:
             return find_shield(config.use).build(config.options, engines=self._engines)
         except ConfigurationError as exc:
             raise self._policy.error(f"shield {name!r}: {exc}", "shields", name) from exc
+
+    async def _test(self, name: str, shield: Shield) -> None:
+        wrong = await failed_self_test(shield)
+        if wrong is not None:
+            use = self._policy.shields[name].use
+            raise self._policy.error(
+                f"shield {name!r} ({use}) failed its self-test: {wrong}; check its options, and that its model has "
+                "trained weights of the right kind",
+                "shields",
+                name,
+            )
 
     async def _run_shields(self, shields: Mapping[str, Shield], content: ShieldInput) -> list[_Judged]:
         rules = self._policy.rules(content.stage)
