@@ -48,6 +48,8 @@ class Agent:
             tenants share: put nothing into it that one of them must not guess.
         tools: Functions made into tools by `@tool`. What the model is told of them is shared likewise.
         policy: A policy, or the path of a policy file. None is the built-in default policy, never "no shields".
+        policy_key: An Ed25519 public key, as a path or PEM text: the policy file, and what it extends, must be
+            signed by its owner and unchanged since.
         limits: The bounds of each run.
         store: Where sessions are kept: a `Store`, or a URL such as `sqlite:///agent.db`. None keeps them in memory.
         approver: Asked before a call that the policy or the tool wants approved; without one such calls are refused.
@@ -73,6 +75,7 @@ class Agent:
         instructions: str = "",
         tools: Sequence[Tool] = (),
         policy: Policy | str | Path | None = None,
+        policy_key: str | Path | None = None,
         limits: Limits | None = None,
         store: Store | str | None = None,
         approver: Approver | None = None,
@@ -94,7 +97,7 @@ class Agent:
             model=str(model) if isinstance(model, Path) else model,
             instructions=instructions,
             toolset=Toolset(tools),
-            policy=_as_policy(policy),
+            policy=_as_policy(policy, policy_key),
             limits=limits or Limits(),
             approver=approver,
             escalate=escalate,
@@ -304,7 +307,9 @@ def _in_event_loop() -> bool:
     return True
 
 
-def _as_policy(policy: Policy | str | Path | None) -> Policy:
-    if policy is None:
-        return Policy.default()
-    return policy if isinstance(policy, Policy) else Policy.load(policy)
+def _as_policy(policy: Policy | str | Path | None, key: str | Path | None) -> Policy:
+    if isinstance(policy, str | Path):
+        return Policy.load(policy, public_key=key)
+    if key is not None:
+        raise ConfigurationError("policy_key verifies a policy file; pass its path as policy")
+    return Policy.default() if policy is None else policy

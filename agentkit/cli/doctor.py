@@ -23,7 +23,8 @@ from agentkit.errors import AgentKitError
 from agentkit.inference.base import SamplingParams, collect
 from agentkit.shields.base import Stage
 from agentkit.shields.pipeline import Pipeline
-from agentkit.shields.policy import Mode, Policy
+from agentkit.shields.policy import Policy
+from agentkit.shields.policy_model import Mode
 from agentkit.shields.policy_tests import run_policy_tests
 from agentkit.tools.sandbox.choice import describe_sandbox, no_sandbox
 

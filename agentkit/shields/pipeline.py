@@ -19,8 +19,9 @@ from agentkit.errors import ConfigurationError, ShieldError
 from agentkit.shields.base import Action, Finding, Shield, ShieldInput, Stage
 from agentkit.shields.check import Check, run_check
 from agentkit.shields.decision import Ask, Decision, Escalation, EscalationRequest, Outcome, OutcomeStatus
-from agentkit.shields.policy import Mode, Policy, Rule
+from agentkit.shields.policy import Policy
 from agentkit.shields.policy_errors import with_nearest
+from agentkit.shields.policy_model import Mode, Rule
 from agentkit.shields.redaction import merge_findings, redact
 from agentkit.shields.registry import EngineProvider, find_shield
 from agentkit.shields.self_test import SelfTested, failed_self_test

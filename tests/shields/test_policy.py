@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from agentkit.shields import Action, Pipeline, Policy, Stage, explain, run_policy_tests
-from agentkit.shields.policy import Mode
+from agentkit.shields.policy_model import Mode
 from agentkit.shields.schema import SCHEMA_PATH, policy_schema
 from tests.shields.fakes import GOOD, policy_for, policy_text
 
