@@ -29,6 +29,11 @@ _ACTIONS: Final[Mapping[Action, str]] = {
     Action.BLOCK: "blocked",
 }
 
+_WHEN: Final = {
+    "tainted": "once untrusted content was read, or with some in the arguments",
+    "tainted_arguments": "with untrusted text word for word in the arguments",
+}
+
 
 def explain(policy: Policy) -> str:
     """Return what the policy does, in words, for `agentkit policy explain`."""
@@ -93,6 +98,6 @@ def _approvals(policy: Policy) -> list[str]:
 def _approval(rule: ToolRule) -> str:
     tools = "any tool" if rule.match == "*" else f"tools named {rule.match}"
     effects = f" with effect {' or '.join(rule.effects)}" if rule.effects else ""
-    when = ", once untrusted content was read" if rule.when else ""
+    when = f", {_WHEN[rule.when]}" if rule.when else ""
     verb = "always needs" if rule.approval == "always" else "does not need"
     return f"{tools}{effects}{when}: {verb} a person's approval"

@@ -175,7 +175,7 @@ def _covers(wide: ToolRule, narrow: ToolRule) -> bool:
     """Return whether one rule surely speaks about every call that the other speaks about."""
     return (
         wide.match in ("*", narrow.match)
-        and wide.when in (None, narrow.when)
+        and (wide.when in (None, narrow.when) or narrow.when == "tainted_arguments")
         and (
             wide.effects is None or set(narrow.effects or ("read", "write", "external")) <= set(wide.effects)
         )

@@ -98,18 +98,23 @@ class Streaming(_Strict):
 class ToolRule(_Strict):
     """When calls of a tool need a person's approval.
 
-    `match` is a glob over tool names. `when: tainted` limits the rule to turns that have read untrusted
-    content; `effects` to tools with these effects.
+    `match` is a glob over tool names, `effects` limits the rule to tools with these effects. `when: tainted` limits
+    it to calls in turns that have read untrusted content, or that hold some word for word in their arguments;
+    `when: tainted_arguments` to the latter.
     """
 
     match: Name
-    when: Literal["tainted"] | None = None
+    when: Literal["tainted", "tainted_arguments"] | None = None
     effects: Annotated[tuple[Literal["read", "write", "external"], ...] | None, Field(min_length=1)] = None
     approval: Literal["always", "never"]
 
-    def applies_to(self, tool_name: str, effect: str, *, tainted: bool) -> bool:
+    def applies_to(
+        self, tool_name: str, effect: str, *, tainted: bool, tainted_arguments: bool = False
+    ) -> bool:
         """Return whether the rule speaks about this call."""
-        if self.when == "tainted" and not tainted:
+        if self.when == "tainted" and not (tainted or tainted_arguments):
+            return False
+        if self.when == "tainted_arguments" and not tainted_arguments:
             return False
         return fnmatchcase(tool_name, self.match) and (self.effects is None or effect in self.effects)
 
@@ -168,13 +173,17 @@ class PolicyModel(_Strict):
         return self.shields[rule.shield].mode if rule.mode is None else rule.mode
 
     def approval_for(
-        self, tool_name: str, effect: str, *, tainted: bool
+        self, tool_name: str, effect: str, *, tainted: bool, tainted_arguments: bool = False
     ) -> Literal["always", "never"] | None:
         """Return whether a call needs a person's approval; None where no rule speaks about it.
 
         The order of the rules does not matter: one matching `always` outweighs every `never`.
         """
-        said = {rule.approval for rule in self.tools if rule.applies_to(tool_name, effect, tainted=tainted)}
+        said = {
+            rule.approval
+            for rule in self.tools
+            if rule.applies_to(tool_name, effect, tainted=tainted, tainted_arguments=tainted_arguments)
+        }
         if not said:
             return None
         return "always" if "always" in said else "never"
