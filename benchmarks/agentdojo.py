@@ -79,7 +79,7 @@ def load_suites(package: Path) -> dict[str, Any]:
 
 def policy_with(rule: str) -> Policy:
     """Return a policy in which nothing is judged, and a person is asked about calls that act where the rule holds."""
-    stages = {stage.value: [] for stage in Stage}
+    stages: dict[str, list[str]] = {stage.value: [] for stage in Stage}
     tools = [{"match": "*", "when": rule, "effects": ["write", "external"], "approval": "always"}]
     document = {"version": 1, "shields": {}, "stages": stages, "tools": tools}
     return Policy.parse(json.dumps(document))

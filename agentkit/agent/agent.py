@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import anyio
 
+from agentkit.agent.audit_file import AuditFile
 from agentkit.agent.hosting import Host
 from agentkit.agent.knowledge import judge_with
 from agentkit.agent.limits import Limits
@@ -31,6 +32,7 @@ from agentkit.memory.knowledge_urls import open_knowledge
 from agentkit.memory.retention import prune
 from agentkit.memory.store import SessionInfo, Store
 from agentkit.memory.window import Window
+from agentkit.shields.audit_sink import AuditSink
 from agentkit.shields.base import Shield
 from agentkit.shields.decision import Ask
 from agentkit.shields.policy import Policy
@@ -59,6 +61,8 @@ class Agent:
         window: What leaves the context when a conversation fills it.
         knowledge: Long-term memory: a `KnowledgeStore`, or the URL of one. It gives the model two tools,
             `search_knowledge` and `remember`, on the documents of the session's tenant alone.
+        audit: Where every decision of the shields is put on record as it is made: the path of an `AuditFile`, or an
+            `AuditSink`. Sessions in a store have an audit log of their own besides.
         kv_folder: Where `Session.close` keeps a session's key-value pairs, so that another process goes on warm. The
             files are content, as the store is. None keeps none.
         knowledge_passages: How many passages about what the user says are put behind it; 0 leaves it to the tools.
@@ -86,6 +90,7 @@ class Agent:
         kv_folder: str | Path | None = None,
         knowledge: KnowledgeStore | str | None = None,
         knowledge_passages: int = 0,
+        audit: AuditSink | str | Path | None = None,
     ) -> None:
         if not 0 <= knowledge_passages <= MAX_HITS:
             raise ConfigurationError(
@@ -106,6 +111,7 @@ class Agent:
             window=window or Window(),
             knowledge=open_knowledge(knowledge) if knowledge is not None else None,
             knowledge_passages=knowledge_passages,
+            audit=AuditFile(audit) if isinstance(audit, str | Path) else audit,
         )
         self.kv_folder = Path(kv_folder) if kv_folder is not None else None
         self._owns_knowledge = isinstance(knowledge, str)

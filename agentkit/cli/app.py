@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agentkit.cli.audit_commands import audit_app
 from agentkit.cli.options import (
     DEFAULT_STORE,
     EMBEDDED_MODEL,
@@ -31,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(policy_app, name="policy")
+app.add_typer(audit_app, name="audit")
 app.add_typer(sessions_app, name="sessions")
 
 STAGES = "user_input, tool_description, tool_call, code, tool_result, memory, model_output"

@@ -16,6 +16,7 @@ import anyio
 
 from agentkit.cleared import Cleared, claim_seal
 from agentkit.errors import ConfigurationError, ShieldError
+from agentkit.shields.audit_sink import AuditSink
 from agentkit.shields.base import Action, Finding, Shield, ShieldInput, Stage
 from agentkit.shields.check import Check, run_check
 from agentkit.shields.decision import Ask, Decision, Escalation, EscalationRequest, Outcome, OutcomeStatus
@@ -45,7 +46,8 @@ class Pipeline:
     """Judges content by a policy. Use it as `async with Pipeline(policy) as pipeline:`.
 
     `engines` gives the models that shields run. `ask` asks a person on `escalate`; without it an escalation
-    blocks. `overrides` are ready-made shields by their name in the policy, used in place of building them.
+    blocks. `overrides` are ready-made shields by their name in the policy, used in place of building them. `audit`
+    is told every decision before its content goes on; if it cannot keep it, nothing is cleared.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class Pipeline:
         engines: EngineProvider | None = None,
         ask: Ask | None = None,
         overrides: Mapping[str, Shield] | None = None,
+        audit: AuditSink | None = None,
     ) -> None:
         self._policy = policy
         self._engines = engines
         self._ask = ask
+        self._audit = audit
         self._overrides = dict(overrides or {})
         self._shields: Mapping[str, Shield] | None = None
         self._closing = AsyncExitStack()
@@ -122,11 +126,15 @@ class Pipeline:
 
         Raises:
             ConfigurationError: if the pipeline was not started, or is closed.
+            StoreError: if the decision cannot be put on record.
         """
         if self._shields is None:
             raise ConfigurationError("the shield pipeline is not running; use `async with Pipeline(policy)`")
         judged = await self._run_shields(self._shields, content)
-        return await self._decide(content, judged)
+        decision = await self._decide(content, judged)
+        if self._audit is not None:
+            await self._audit.record(content, decision, policy_digest=self._policy.digest)
+        return decision
 
     def vouch(self, text: str) -> Cleared[str]:
         """Clear a text that the application's developer wrote: instructions, or a note of the SDK's own.
