@@ -14,6 +14,7 @@ from agentkit.cli.json_input import json_kind, read_json, shown
 from agentkit.cli.loading import check_file, import_modules, load_policy
 from agentkit.cli.output import counted, write_json, write_line, write_note
 from agentkit.errors import ConfigurationError, StoreError
+from agentkit.memory.audit import AuditRecord
 from agentkit.memory.audit_file import read_audit_file
 from agentkit.memory.export import session_from_json
 from agentkit.memory.store import StoredSession
@@ -24,7 +25,8 @@ from agentkit.shields.policy import Policy
 def run_verify(file: Path, *, last: str | None, as_json: bool) -> int:
     """Say how many records a file has and in which digest it ends; return 1 if its chain is broken, or cut."""
     check_file(file, "audit log", suffixes=(".jsonl", ".log"))
-    problem, records = None, ()
+    problem: str | None = None
+    records: tuple[AuditRecord, ...] = ()
     try:
         records = read_audit_file(file)
     except StoreError as error:

@@ -15,7 +15,7 @@ from agentkit.memory.audit import AuditEvent
 from agentkit.memory.audit_file import append_to_file, read_audit_file
 from agentkit.shields import Stage
 from agentkit.testing import FailingShield, StaticShield
-from tests.agent.support import call, policy, policy_of, scripted
+from tests.agent.support import call, policy_of, scripted
 
 CANARY = "xyzzy"
 
@@ -42,7 +42,7 @@ async def run(path: Path | AuditFile, text: str = "Find xyzzy", **rules: str) ->
         call("look_up", topic=CANARY),
         "Done.",
         tools=[look_up],
-        under=policy(**rules),
+        under=policy_of(rules),
         shield=shield,
         audit=path,
     )
