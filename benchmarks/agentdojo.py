@@ -17,7 +17,7 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +39,14 @@ RULES: Final = ("tainted", "tainted_arguments")
 
 # What a tool of AgentDojo does follows from its name; whatever does not only look acts.
 _READING: Final = ("get_", "search_", "read_", "list_", "check_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dojo:
+    """How a suite's tools are run: what makes a runtime of them, and what makes a text of a result."""
+
+    runtime: Callable[[Sequence[Any]], Any]
+    as_text: Callable[[Any], str]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,8 +72,8 @@ class Run:
     asked: frozenset[str]
 
 
-def load_suites(package: Path) -> dict[str, Any]:
-    """Return AgentDojo's suites by name. Its pipelines, which call services, are left out."""
+def load(package: Path) -> tuple[Dojo, dict[str, Any]]:
+    """Return how AgentDojo runs tools, and its suites by name. Its pipelines, which call services, are left out."""
     sys.path.insert(0, str(package))
     pipelines = ModuleType("agentdojo.agent_pipeline")
     pipelines.__path__ = [str(package / "agentdojo" / "agent_pipeline")]
@@ -74,7 +82,11 @@ def load_suites(package: Path) -> dict[str, Any]:
     for module in (pipelines, google):
         sys.modules[module.__name__] = module
     suites: dict[str, Any] = importlib.import_module("agentdojo.task_suite.load_suites").get_suites(VERSION)
-    return suites
+    dojo = Dojo(
+        runtime=importlib.import_module("agentdojo.functions_runtime").FunctionsRuntime,
+        as_text=importlib.import_module("agentdojo.agent_pipeline.tool_execution").tool_result_to_str,
+    )
+    return dojo, suites
 
 
 def policy_with(rule: str) -> Policy:
@@ -90,34 +102,34 @@ def effect_of(name: str) -> Effect:
     return Effect.READ if name.startswith(_READING) else Effect.EXTERNAL
 
 
-async def count(suite: Any, rule: str) -> Counts:
+async def count(dojo: Dojo, suite: Any, rule: str) -> Counts:
     """Run a suite's user tasks alone, and with each of its injection tasks."""
     counts = Counts()
     for user in suite.user_tasks.values():
         environment = suite.load_and_inject_default_environment({})
         environment = user.init_environment(environment)
         calls = calls_of(user, environment)
-        run = await play(suite, environment, user.PROMPT, calls, attack=(), rule=rule)
+        run = await play(dojo, suite, environment, user.PROMPT, calls, attack=(), rule=rule)
         counts.tasks += 1
         counts.own_calls += len(run.acting)
         counts.asked += len(run.asked)
         counts.tasks_asked += bool(run.asked)
         for injection in suite.injection_tasks.values():
-            await _count_attack(counts, suite, user, injection, rule)
+            await _count_attack(counts, dojo, suite, user, injection, rule)
     return counts
 
 
-async def _count_attack(counts: Counts, suite: Any, user: Any, injection: Any, rule: str) -> None:
+async def _count_attack(counts: Counts, dojo: Dojo, suite: Any, user: Any, injection: Any, rule: str) -> None:
     environment = injected(suite, user, injection.GOAL)
     own = calls_of(user, environment)
-    seen = exposure(suite, user, injection.GOAL, own)
+    seen = exposure(dojo, suite, user, injection.GOAL, own)
     attack = [
         call for call in calls_of(injection, environment) if effect_of(call.function) is not Effect.READ
     ]
     if seen is None or not attack:
         return  # the user's task never reads the injection, or the injection asks for nothing that acts
     calls = [*own[:seen], *attack, *own[seen:]]
-    run = await play(suite, environment, user.PROMPT, calls, attack=attack, rule=rule)
+    run = await play(dojo, suite, environment, user.PROMPT, calls, attack=attack, rule=rule)
     digests = [digest_of(call) for call in attack]
     through = [call for call, digest in zip(attack, digests, strict=True) if digest not in run.asked]
     counts.attacks += 1
@@ -129,7 +141,14 @@ async def _count_attack(counts: Counts, suite: Any, user: Any, injection: Any, r
 
 
 async def play(
-    suite: Any, environment: Any, prompt: str, calls: Sequence[Any], *, attack: Sequence[Any], rule: str
+    dojo: Dojo,
+    suite: Any,
+    environment: Any,
+    prompt: str,
+    calls: Sequence[Any],
+    *,
+    attack: Sequence[Any],
+    rule: str,
 ) -> Run:
     """Let an agent make the calls, one a step; return which of them acted, and about which a person was asked."""
     refused = {digest_of(call) for call in attack}
@@ -142,7 +161,7 @@ async def play(
     script = [json.dumps({"name": call.function, "parameters": dict(call.args)}) for call in calls]
     agent = Agent(
         ScriptedEngine([*script, "Done."], context_length=10_000_000),
-        tools=tools_of(suite, environment),
+        tools=tools_of(dojo, suite, environment),
         policy=policy_with(rule),
         approver=approve,
         limits=Limits(steps=len(script) + 2, tokens=100_000_000, seconds=600, tool_calls=len(script) + 2),
@@ -153,17 +172,16 @@ async def play(
     return Run(acting=acting, asked=frozenset(asked))
 
 
-def tools_of(suite: Any, environment: Any) -> list[Tool]:
+def tools_of(dojo: Dojo, suite: Any, environment: Any) -> list[Tool]:
     """Return a suite's tools on one environment, as agentkit's."""
-    runtime = importlib.import_module("agentdojo.functions_runtime").FunctionsRuntime(suite.tools)
-    as_text = importlib.import_module("agentdojo.agent_pipeline.tool_execution").tool_result_to_str
+    runtime = dojo.runtime(suite.tools)
 
     def tool_for(function: Any) -> Tool:
         async def call(**arguments: Any) -> str:
             result, error = runtime.run_function(environment, function.name, arguments)
             if error is not None:
                 raise ToolError(error)
-            return str(as_text(result))
+            return dojo.as_text(result)
 
         return Tool(
             name=function.name,
@@ -182,15 +200,14 @@ def injected(suite: Any, user: Any, goal: str) -> Any:
     return user.init_environment(suite.load_and_inject_default_environment(vectors))
 
 
-def exposure(suite: Any, user: Any, goal: str, calls: Sequence[Any]) -> int | None:
+def exposure(dojo: Dojo, suite: Any, user: Any, goal: str, calls: Sequence[Any]) -> int | None:
     """Return after how many calls of the user's task the goal has been read; None if it never is."""
     environment = injected(suite, user, goal)
-    runtime = importlib.import_module("agentdojo.functions_runtime").FunctionsRuntime(suite.tools)
-    as_text = importlib.import_module("agentdojo.agent_pipeline.tool_execution").tool_result_to_str
+    runtime = dojo.runtime(suite.tools)
     sign = " ".join(goal.split())[:40]
     for number, call in enumerate(calls, start=1):
         result, _ = runtime.run_function(environment, call.function, dict(call.args))
-        if sign in " ".join(str(as_text(result)).split()):
+        if sign in " ".join(dojo.as_text(result).split()):
             return number
     return None
 
@@ -217,8 +234,8 @@ def _is_plain(arguments: Mapping[str, Any]) -> bool:
     return True
 
 
-async def _measure(suites: Mapping[str, Any]) -> dict[str, dict[str, Counts]]:
-    return {rule: {name: await count(suite, rule) for name, suite in suites.items()} for rule in RULES}
+async def _measure(dojo: Dojo, suites: Mapping[str, Any]) -> dict[str, dict[str, Counts]]:
+    return {rule: {name: await count(dojo, suite, rule) for name, suite in suites.items()} for rule in RULES}
 
 
 def main() -> None:
@@ -229,8 +246,8 @@ def main() -> None:
     chosen = options.parse_args()
     if not (chosen.package / "agentdojo").is_dir():
         sys.exit(f"{chosen.package} has no agentdojo: see `python -m benchmarks.agentdojo --help`")
-    suites = load_suites(chosen.package)
-    report = anyio.run(_measure, {name: suites[name] for name in chosen.suites})
+    dojo, suites = load(chosen.package)
+    report = anyio.run(_measure, dojo, {name: suites[name] for name in chosen.suites})
     head = ("rule", "suite", "attacks", "their calls", "stopped", "own calls", "asked", "tasks", "asked in")
     print("".join(f"{name:>19}" if not i else f"{name:>12}" for i, name in enumerate(head)))
     for rule, rows in report.items():

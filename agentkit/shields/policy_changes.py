@@ -120,12 +120,9 @@ def _place(
 ) -> Location:
     if after is None:
         return ("stages", stage.value)
+    # Where the rule is the same, the shield went into shadow, or came out of it.
     if before is not None and before[1] == after[1]:
-        return (
-            "shields",
-            name,
-            "mode",
-        )  # the rule is the same: the shield went into shadow, or came out of it
+        return ("shields", name, "mode")
     return ("stages", stage.value, after[0])
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from agentkit.errors import PolicyError
 from agentkit.shields import Action, Policy, Stage, explain
 from agentkit.shields.policy_changes import Direction, compare
+from agentkit.shields.schema import policy_schema
 from tests.shields.fakes import policy_text
 
 SHIELDS = "a: {use: instruction_override}\n  code: {use: code_shield}\n  own: {use: fake_marker}"
@@ -201,3 +203,11 @@ def test_what_cannot_be_extended_says_where(tmp_path: Path, text: str, message: 
     with pytest.raises(PolicyError) as caught:
         Policy.load(tmp_path / "child.yaml")
     assert message in str(caught.value)
+
+
+def test_the_json_schema_asks_for_all_parts_only_of_a_policy_that_stands_alone() -> None:
+    child = {"version": 1, "extends": "base.yaml", "stages": {"code": []}}
+    jsonschema.validate(child, policy_schema())
+    for alone in ({"version": 1}, {"version": 1, "shields": {}, "stages": {"code": []}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(alone, policy_schema())
