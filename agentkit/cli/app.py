@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from agentkit.cli.audit_commands import audit_app
 from agentkit.cli.options import (
     DEFAULT_STORE,
     EMBEDDED_MODEL,
     Imports,
     Instructions,
     Json,
-    JsonLines,
     MaxTokens,
     Model,
     NamedSession,
@@ -21,6 +21,7 @@ from agentkit.cli.options import (
     StoreUrl,
     Tools,
 )
+from agentkit.cli.policy_commands import policy_app
 from agentkit.cli.sessions import sessions_app
 
 app = typer.Typer(
@@ -30,8 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-policy_app = typer.Typer(help="Check, explain and test policy files.", rich_markup_mode=None)
 app.add_typer(policy_app, name="policy")
+app.add_typer(audit_app, name="audit")
 app.add_typer(sessions_app, name="sessions")
 
 STAGES = "user_input, tool_description, tool_call, code, tool_result, memory, model_output"
@@ -63,7 +64,6 @@ ToolsFile = Annotated[
     Path | None,
     typer.Option("--tools", metavar="FILE", help="JSON: a list of {name, description, parameters}."),
 ]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Policy files.", show_default=False)]
 
 
 @app.callback(invoke_without_command=True)
@@ -265,36 +265,3 @@ def doctor(policy: PolicyFile = None, imports: Imports = None, json: Json = Fals
     from agentkit.cli.doctor import run_doctor
 
     return run_doctor(EMBEDDED_MODEL, policy=policy, imports=imports or [], as_json=json)
-
-
-@policy_app.command("check")
-def policy_check(files: Files, imports: Imports = None, json: JsonLines = False) -> int:
-    """Check syntax, names and bounds. Exits 1 if a file is wrong.
-
-    Example: agentkit policy check shields.yaml
-    """
-    from agentkit.cli.policy import run_check
-
-    return run_check(files, imports=imports or [], as_json=json)
-
-
-@policy_app.command("explain")
-def policy_explain(files: Files, imports: Imports = None) -> int:
-    """Say in words what is judged where, and what follows.
-
-    Example: agentkit policy explain shields.yaml
-    """
-    from agentkit.cli.policy import run_explain
-
-    return run_explain(files, imports=imports or [])
-
-
-@policy_app.command("test")
-def policy_test(files: Files, imports: Imports = None, json: JsonLines = False) -> int:
-    """Run the tests that the files hold. Exits 1 if one fails.
-
-    Example: agentkit policy test shields.yaml
-    """
-    from agentkit.cli.policy import run_tests
-
-    return run_tests(files, imports=imports or [], as_json=json)

@@ -105,4 +105,5 @@ def _approval_to_json(request: ApprovalRequest) -> dict[str, object]:
         "arguments": dict(request.arguments),
         "effect": request.effect.value,
         "reason": request.reason,
+        "tainted_arguments": list(request.tainted_arguments),
     }
