@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check fix bench bench-own bench-bfcl bench-gpu bench-peers setup services clean
+.PHONY: demo test check fix bench bench-own bench-bfcl bench-agentdojo bench-gpu bench-peers setup services clean
 
 demo: setup
 	$(BIN)/agentkit demo
@@ -42,6 +42,12 @@ bench-own: setup
 bench-bfcl: setup
 	test -d .peers/bfcl || $(PIP) install --no-deps --target .peers/bfcl bfcl-eval==2026.3.23
 	$(BIN)/python -m benchmarks.bfcl
+
+# What taint rules stop of AgentDojo's attacks; its package without the dependencies, but for the two that it imports.
+bench-agentdojo: setup
+	test -d .peers/agentdojo || { $(PIP) install --no-deps --target .peers/agentdojo agentdojo==0.1.35 && \
+		$(PIP) install --target .peers/agentdojo deepdiff email-validator; }
+	$(BIN)/python -m benchmarks.agentdojo
 
 # Not in .venv, whose torch may be one without CUDA: PYTHON brings torch >= 2.11 with CUDA, triton >= 3.6 and
 # transformers >= 5. Nothing is downloaded.
