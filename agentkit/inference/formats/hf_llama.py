@@ -20,8 +20,8 @@ from agentkit.inference.formats.call_forms import (
     result_content,
 )
 from agentkit.inference.formats.calls import CODE_TOOL
-from agentkit.inference.formats.llama import LlamaOutputs
-from agentkit.inference.formats.parts import Part, check_messages, encode_parts
+from agentkit.inference.formats.llama import LlamaFormat
+from agentkit.inference.formats.parts import Part
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.messages import Message, Role, ToolCall, ToolSpec
 
@@ -38,13 +38,13 @@ _TOOLS_IN_USER = (
 )
 
 
-class Llama31Format(LlamaOutputs):
+class Llama31Format(LlamaFormat):
     """Llama 3.1 and 3.3. `date` is what the prompt names as today: there is no clock here.
 
     The template leaves out what an assistant said beside a call; `keep_text` keeps it.
 
     Raises:
-        ConfigurationError: as `LlamaOutputs`.
+        ConfigurationError: as `LlamaFormat`.
     """
 
     name = "hf-3.1"
@@ -68,31 +68,12 @@ class Llama31Format(LlamaOutputs):
         self._tools_in: ToolsIn = tools_in
         self._keep_text = keep_text
 
-    def render(
-        self,
-        messages: Sequence[Message],
-        *,
-        tools: Sequence[ToolSpec] = (),
-        start: int = 0,
-        add_generation_prompt: bool = True,
-    ) -> list[int]:
-        """Return the ids of `messages[start:]`; see `Format.render`."""
-        check_messages(messages, start)
-        custom = self._custom(tools)
-        has_system = bool(messages) and messages[0].role is Role.SYSTEM
-        first = 1 if has_system else 0
-        parts: list[Part] = []
-        if start == 0:
-            instructions = messages[0].content if has_system else ""
-            parts += [self._bos, *self._message(Role.SYSTEM, self._system_text(instructions, custom))]
-        for index in range(max(start, first), len(messages)):
-            if index == first and custom and self._tools_in == "user":
-                parts += self._first_message(messages[index], custom)
-            else:
-                parts += self._conversation_message(messages[index])
-        if add_generation_prompt:
-            parts += self._header_of(Role.ASSISTANT)
-        return encode_parts(parts, self._tokenizer)
+    @property
+    def _tools_in_question(self) -> bool:
+        return self._tools_in == "user"
+
+    def _beginning(self, instructions: str | None, custom: Sequence[ToolSpec]) -> list[Part]:
+        return self._message(Role.SYSTEM, self._system_text(instructions or "", custom))
 
     def _system_text(self, instructions: str, custom: Sequence[ToolSpec]) -> str:
         lines: list[str] = []
@@ -106,14 +87,8 @@ class Llama31Format(LlamaOutputs):
             lines.append(self._tools_text(_TOOLS_IN_SYSTEM, "JSON for a function call", custom))
         return "".join([*lines, instructions.strip()])
 
-    def _first_message(self, message: Message, custom: Sequence[ToolSpec]) -> list[Part]:
-        if message.role is not Role.USER:
-            raise ConfigurationError(
-                "the tools stand in the first user message, but the conversation begins with role "
-                f'{message.role}; set tools_in="system"'
-            )
-        described = self._tools_text(_TOOLS_IN_USER, "a JSON for a function call", custom)
-        return self._message(Role.USER, described + message.content.strip())
+    def _question_text(self, content: str, custom: Sequence[ToolSpec]) -> str:
+        return self._tools_text(_TOOLS_IN_USER, "a JSON for a function call", custom) + content.strip()
 
     def _tools_text(self, opening: str, json_wording: str, custom: Sequence[ToolSpec]) -> str:
         what = json_wording if self._tool_format == "json" else "a function call"
@@ -139,7 +114,7 @@ class Llama32Format(Llama31Format):
     """The text models of Llama 3.2, whose template knows no built-in tools; without these, also Llama 3.3.
 
     Raises:
-        ConfigurationError: as `LlamaOutputs`, and if there are built-in tools.
+        ConfigurationError: as `LlamaFormat`, and if there are built-in tools.
     """
 
     name = "hf-3.2"

@@ -1,4 +1,4 @@
-"""What the dialects with Llama 3's special tokens share: roles, ends, calls and their grammar. Writes no prompt."""
+"""What the dialects with Llama 3's special tokens share: a prompt's order, roles, ends, calls and their grammar."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from agentkit.inference.formats.call_parser import CallParser
 from agentkit.inference.formats.call_rules import CallRules, call_rules
 from agentkit.inference.formats.calls import CODE_TOOL
 from agentkit.inference.formats.output_decoder import TaggedDecoder, stop_token
-from agentkit.inference.formats.parts import Part
+from agentkit.inference.formats.parts import Part, check_messages, encode_parts
 from agentkit.inference.tokenizer import Tokenizer
-from agentkit.messages import Role, ToolCall, ToolSpec
+from agentkit.messages import Message, Role, ToolCall, ToolSpec
 
 REQUIRED_SPECIALS = (
     "<|begin_of_text|>",
@@ -43,8 +43,8 @@ _STRING_RULE = r'STRING: /"([^"\\\x00-\x1f]|\\(["\\\/bfnrt]|u[0-9a-fA-F]{4}))*"/
 _CODE_RULE = "CODE: /(?s:.+)/"
 
 
-class LlamaOutputs(ABC):
-    """Reads and constrains the outputs of models that have Llama 3.1's special tokens.
+class LlamaFormat(ABC):
+    """Prompts in order, and outputs read and constrained, for models that have Llama 3.1's special tokens.
 
     Tools named in `builtin_tools` are announced by name only and called in the built-in form; their specs have
     to be among the tools all the same, for the calls to be accepted.
@@ -56,6 +56,7 @@ class LlamaOutputs(ABC):
     name: str
     # What a JSON call has before its name.
     json_opening: ClassVar[str] = "{"
+    _encode = staticmethod(encode_parts)
 
     def __init__(
         self,
@@ -82,6 +83,31 @@ class LlamaOutputs(ABC):
         self._bos, self._eos, self._header, self._header_end, self._eot, self._eom, self._tag = (
             tokenizer.special_ids[special] for special in REQUIRED_SPECIALS
         )
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[ToolSpec] = (),
+        start: int = 0,
+        add_generation_prompt: bool = True,
+    ) -> list[int]:
+        """Return the ids of `messages[start:]`; see `Format.render`."""
+        check_messages(messages, start)
+        custom = self._custom(tools)
+        has_system = bool(messages) and messages[0].role is Role.SYSTEM
+        first = 1 if has_system else 0
+        parts: list[Part] = []
+        if start == 0:
+            parts += [self._bos, *self._beginning(messages[0].content if has_system else None, custom)]
+        for index in range(max(start, first), len(messages)):
+            if index == first and custom and self._tools_in_question:
+                parts += self._question(messages[index], custom)
+            else:
+                parts += self._conversation_message(messages[index])
+        if add_generation_prompt:
+            parts += self._header_of(Role.ASSISTANT)
+        return self._encode(parts, self._tokenizer)
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -139,6 +165,14 @@ class LlamaOutputs(ABC):
         )
         return output_grammar(calls, choice, answer_schema=answer_schema)
 
+    def _question(self, message: Message, custom: Sequence[ToolSpec]) -> list[Part]:
+        if message.role is not Role.USER:
+            raise ConfigurationError(
+                "the tools stand in the first user message, but the conversation begins with role "
+                f'{message.role}; set tools_in="system"'
+            )
+        return self._message(Role.USER, self._question_text(message.content, custom))
+
     def _custom(self, tools: Sequence[ToolSpec]) -> list[ToolSpec]:
         return [tool for tool in tools if tool.name not in self._builtin_tools]
 
@@ -167,6 +201,23 @@ class LlamaOutputs(ABC):
     def _json_text(self, call: ToolCall) -> str:
         arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
         return f'{{"name": "{call.name}", "parameters": {arguments}}}'
+
+    @property
+    @abstractmethod
+    def _tools_in_question(self) -> bool:
+        """Whether tools are described in the first message of the user's."""
+
+    @abstractmethod
+    def _beginning(self, instructions: str | None, custom: Sequence[ToolSpec]) -> list[Part]:
+        """Return what stands before the conversation, after the begin of text."""
+
+    @abstractmethod
+    def _question_text(self, content: str, custom: Sequence[ToolSpec]) -> str:
+        """Return the user's first message with the tools described in it."""
+
+    @abstractmethod
+    def _conversation_message(self, message: Message) -> list[Part]:
+        """Return a message that describes no tools."""
 
     @abstractmethod
     def _builtin_text(self, call: ToolCall) -> str:

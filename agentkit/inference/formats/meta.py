@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from agentkit.errors import ConfigurationError
 from agentkit.inference.formats.call_forms import (
     ResultStyle,
     ToolFormat,
@@ -20,25 +19,26 @@ from agentkit.inference.formats.call_forms import (
     result_content,
 )
 from agentkit.inference.formats.calls import CODE_TOOL
-from agentkit.inference.formats.llama import LlamaOutputs
+from agentkit.inference.formats.llama import LlamaFormat
 from agentkit.inference.formats.meta_prompt import question_text, tools_text
-from agentkit.inference.formats.parts import Part, check_messages, encode_apart
+from agentkit.inference.formats.parts import Part, encode_apart
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.messages import Message, Role, ToolCall, ToolSpec
 
 
-class MetaFormat(LlamaOutputs):
+class MetaFormat(LlamaFormat):
     """Llama 3.1 to 3.3 as llama-models prompts them. Without a `date` the prompt names none.
 
     Tools stand in a message of the user's before the conversation, and as a Python list in the system message,
     unless `tools_in` says otherwise.
 
     Raises:
-        ConfigurationError: as `LlamaOutputs`.
+        ConfigurationError: as `LlamaFormat`.
     """
 
     name = "meta"
     json_opening = '{"type": "function", '
+    _encode = staticmethod(encode_apart)
 
     def __init__(
         self,
@@ -58,38 +58,16 @@ class MetaFormat(LlamaOutputs):
         self._date = date
         self._tools_in: ToolsIn = tools_in or usual
 
-    def render(
-        self,
-        messages: Sequence[Message],
-        *,
-        tools: Sequence[ToolSpec] = (),
-        start: int = 0,
-        add_generation_prompt: bool = True,
-    ) -> list[int]:
-        """Return the ids of `messages[start:]`; see `Format.render`."""
-        check_messages(messages, start)
-        custom = self._custom(tools)
-        has_system = bool(messages) and messages[0].role is Role.SYSTEM
-        first = 1 if has_system else 0
-        asks_with_tools = bool(custom) and self._tools_in == "user" and self._tool_format == "python_list"
-        parts: list[Part] = []
-        if start == 0:
-            parts += self._beginning(messages[0].content if has_system else None, custom)
-        for index in range(max(start, first), len(messages)):
-            if index == first and asks_with_tools:
-                parts += self._question(messages[index], custom)
-            else:
-                parts += self._conversation_message(messages[index])
-        if add_generation_prompt:
-            parts += self._header_of(Role.ASSISTANT)
-        return encode_apart(parts, self._tokenizer)
+    @property
+    def _tools_in_question(self) -> bool:
+        return self._tools_in == "user" and self._tool_format == "python_list"
 
     def _beginning(self, instructions: str | None, custom: Sequence[ToolSpec]) -> list[Part]:
-        parts: list[Part] = [self._bos]
+        parts: list[Part] = []
         system = self._system_text(instructions or "", custom)
         if system or instructions is not None:
             parts += self._message(Role.SYSTEM, system)
-        if custom and self._tools_in == "user" and self._tool_format != "python_list":
+        if custom and self._tools_in == "user" and not self._tools_in_question:
             parts += self._message(Role.USER, tools_text(custom, self._tool_format))
         return parts
 
@@ -105,13 +83,8 @@ class MetaFormat(LlamaOutputs):
             return f"Environment: ipython\nTools: {named}\n{rest}"
         return f"Environment: ipython\n\n{rest}" if rest else "Environment: ipython"
 
-    def _question(self, message: Message, custom: Sequence[ToolSpec]) -> list[Part]:
-        if message.role is not Role.USER:
-            raise ConfigurationError(
-                "the tools stand in the first user message, but the conversation begins with role "
-                f'{message.role}; set tools_in="system"'
-            )
-        return self._message(Role.USER, question_text(message.content, custom))
+    def _question_text(self, content: str, custom: Sequence[ToolSpec]) -> str:
+        return question_text(content, custom)
 
     def _conversation_message(self, message: Message) -> list[Part]:
         if message.role is Role.TOOL:
