@@ -103,6 +103,20 @@ def views(text: str) -> tuple[View, ...]:
     return tuple(readings)
 
 
+def folded(text: str) -> View:
+    """Return the folded form of a text as it stands, decoding nothing."""
+    return _fold(View(text=text))
+
+
+def hidden_views(text: str) -> tuple[View, ...]:
+    """Return the readings of a text that took some transform, each once: what it may hide."""
+    distinct: dict[str, View] = {}
+    for view in views(text):
+        if view.transforms:
+            distinct.setdefault(view.text, view)
+    return tuple(distinct.values())
+
+
 def _decoded(raw: View) -> Iterator[View]:
     source = raw
     for _ in range(_MAX_DECODE_DEPTH):
