@@ -85,22 +85,24 @@ class EncoderClassifier:
         id2label = self._model.config.id2label
         return tuple(str(id2label[index]) for index in range(len(id2label)))
 
-    async def classify(self, texts: Sequence[str]) -> list[Classification]:
+    async def classify(self, texts: Sequence[str], *, temperature: float = 1.0) -> list[Classification]:
         """Return the classification of each text, in order. Special tokens spelt in a text are characters.
+
+        The logits are divided by the temperature: above 1 the probabilities are less sure, below 1 surer.
 
         Raises:
             InferenceError: if the model fails, or answers with something that is no probability.
         """
         return await anyio.to_thread.run_sync(
-            self._classify, list(texts), limiter=self._limiter, abandon_on_cancel=True
+            self._classify, list(texts), temperature, limiter=self._limiter, abandon_on_cancel=True
         )
 
-    def _classify(self, texts: list[str]) -> list[Classification]:
+    def _classify(self, texts: list[str], temperature: float) -> list[Classification]:
         if not texts:
             return []
         with self._running:
             encoded = self._windows(texts)
-            probabilities = self._probabilities(encoded["input_ids"])
+            probabilities = self._probabilities(encoded["input_ids"], temperature)
         windows: list[list[Window]] = [[] for _ in texts]
         for row, text_index in enumerate(encoded["overflow_to_sample_mapping"]):
             spans = [span for span in encoded["offset_mapping"][row] if span[1] > span[0]]
@@ -124,18 +126,20 @@ class EncoderClassifier:
         )
 
     @torch.inference_mode()
-    def _probabilities(self, rows: list[list[int]]) -> list[list[float]]:
-        """Return the label probabilities of each row, computed in batches of similar length."""
+    def _probabilities(self, rows: list[list[int]], temperature: float) -> list[list[float]]:
+        """Return the label probabilities of each row, of all texts together, in batches of similar length."""
         probabilities: list[list[float]] = [[] for _ in rows]
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
         for first in range(0, len(order), _BATCH_SIZE):
             anyio.from_thread.check_cancelled()
             batch = order[first : first + _BATCH_SIZE]
-            for row, values in zip(batch, self._forward([rows[row] for row in batch]), strict=True):
+            logits = self._forward([rows[row] for row in batch])
+            for row, values in zip(batch, (logits / temperature).softmax(dim=-1).tolist(), strict=True):
                 probabilities[row] = values
         return probabilities
 
-    def _forward(self, rows: list[list[int]]) -> list[list[float]]:
+    def _forward(self, rows: list[list[int]]) -> torch.Tensor:
+        """Return the logits of one padded batch: (batch, num_labels), in double precision."""
         longest = max(len(row) for row in rows)
         ids = torch.full((len(rows), longest), self._tokenizer.pad_token_id, dtype=torch.int64)
         mask = torch.zeros_like(ids)
@@ -148,8 +152,8 @@ class EncoderClassifier:
             raise InferenceError(f"the classifier failed on {len(rows)} windows of {longest} tokens") from exc
         if not bool(torch.isfinite(logits).all()):
             raise InferenceError("the classifier's logits are not finite")
-        values: list[list[float]] = logits.double().softmax(dim=-1).tolist()
-        return values
+        checked: torch.Tensor = logits.double()
+        return checked
 
 
 def _load(reference: str) -> EncoderClassifier:

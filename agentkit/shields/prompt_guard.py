@@ -1,6 +1,7 @@
 """The shield `prompt_guard`: injections and jailbreaks, by Meta's Prompt Guard 1 or 2.
 
-Reads every window of a text, so nothing is too long for it. Its quality on real weights is not measured here.
+Reads every window of a text and of what it may hide, so nothing is too long for it. Its quality on real weights is
+not measured here.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from pydantic import Field
 
 from agentkit.errors import ConfigurationError, InferenceError, ShieldError
 from agentkit.shields.base import Finding, ShieldInput, Verdict
+from agentkit.shields.normalize import View, hidden_views
 from agentkit.shields.registry import register_shield
 
 if TYPE_CHECKING:
-    from agentkit.inference.classifier import EncoderClassifier
+    from agentkit.inference.classifier import EncoderClassifier, Peak
+
+_CATEGORY = "prompt_injection"
 
 
 @register_shield("prompt_guard")
@@ -23,7 +27,8 @@ class PromptGuard:
     """Flags content that tries to take over the model.
 
     Content of untrusted authors must not instruct at all; a user may, so Prompt Guard 1's label INJECTION
-    counts only for untrusted content.
+    counts only for untrusted content. A `temperature` above 1 makes its probabilities less sure: the checkpoints
+    are trained to extremes, which leaves a threshold little to choose from.
     """
 
     def __init__(
@@ -31,9 +36,11 @@ class PromptGuard:
         *,
         model: str,
         threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5,
+        temperature: Annotated[float, Field(ge=0.05, le=20.0)] = 1.0,
     ) -> None:
         self._reference = model
         self._threshold = threshold
+        self._temperature = temperature
         self._classifier: EncoderClassifier | None = None
         self._labels: _Labels | None = None
 
@@ -52,28 +59,39 @@ class PromptGuard:
         self._classifier = classifier
 
     async def check(self, content: ShieldInput) -> Verdict:
-        """Judge by the window that looks worst; the finding is that window.
+        """Judge by the window that looks worst, of the text or of a reading of it; the finding is that window.
 
         Raises:
             ShieldError: if the classifier is not loaded or fails.
         """
         if self._classifier is None or self._labels is None:
             raise ShieldError("prompt_guard is not started")
+        readings = (View(text=content.text), *hidden_views(content.text))
         try:
-            [classification] = await self._classifier.classify([content.text])
+            classifications = await self._classifier.classify(
+                [reading.text for reading in readings], temperature=self._temperature
+            )
         except InferenceError as exc:
             raise ShieldError(f"prompt_guard could not judge {len(content.text)} characters: {exc}") from exc
         labels = self._labels.trusted if content.provenance.trusted else self._labels.untrusted
-        peak = classification.peak(*labels)
+        peaks = [classification.peak(*labels) for classification in classifications]
+        worst = max(range(len(peaks)), key=lambda index: peaks[index].probability)
+        return self._verdict(peaks[worst], readings[worst])
+
+    def _verdict(self, peak: Peak, reading: View) -> Verdict:
         if peak.probability < self._threshold:
             return Verdict(flagged=False, score=peak.probability, threshold=self._threshold)
+        # A window of nothing covers nothing: an empty text has no span to point at.
+        span = reading.raw_span(peak.start, peak.end) if peak.end > peak.start else None
+        hidden = f", hidden by {', '.join(reading.transforms)}" if reading.transforms else ""
+        where = f"window of characters {span[0]} to {span[1]}" if span else "no characters"
         return Verdict(
             flagged=True,
             score=peak.probability,
             threshold=self._threshold,
-            category=self._labels.category,
-            reason=f"window of characters {peak.start} to {peak.end}",
-            findings=(Finding(start=peak.start, end=peak.end, label=self._labels.category),),
+            category=_CATEGORY,
+            reason=f"{where}{hidden}",
+            findings=(Finding(start=span[0], end=span[1], label=_CATEGORY),) if span else (),
         )
 
     async def close(self) -> None:
@@ -87,7 +105,6 @@ class _Labels:
 
     trusted: tuple[str, ...]
     untrusted: tuple[str, ...]
-    category: str = "prompt_injection"
 
 
 def _labels_of(labels: tuple[str, ...], reference: str) -> _Labels:
