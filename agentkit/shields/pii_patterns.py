@@ -1,6 +1,7 @@
 """Finds personal data in a text, with offsets: what has a form, and a checksum where its kind has one.
 
-Names and addresses in prose have no form: they are not looked for. Knows patterns, not policy.
+Names and addresses in prose have no form: they are not looked for. Knows patterns, not policy. `phonenumbers` knows
+phone numbers; the rest is short, and was measured beside presidio's recognisers: `benchmarks/personal_data.py`.
 """
 
 from __future__ import annotations

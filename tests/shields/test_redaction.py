@@ -78,10 +78,9 @@ def test_wherever_a_segment_ends_nothing_of_a_secret_is_shown_before_it_is_known
 
     for end in range(1, len(text) + 1):
         so_far = text[:end]
-        findings = [
-            Finding(start=found.start, end=found.end, label="x")
-            for found in (*find_personal_data(so_far, tuple(PersonalKind), ("US",)), *find_secrets(so_far))
-        ]
+        spans = [(data.start, data.end) for data in find_personal_data(so_far, tuple(PersonalKind), ("US",))]
+        spans += [(found.start, found.end) for found in find_secrets(so_far)]
+        findings = [Finding(start=start, end=stop, label="x") for start, stop in spans]
         visible = redact(so_far, merge_findings(findings))
         assert visible.startswith(shown)
         shown = visible[: max(len(shown), end_of_whole_words(visible))]
