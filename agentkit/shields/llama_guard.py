@@ -22,7 +22,8 @@ from agentkit.shields.llama_guard_categories import (
 from agentkit.shields.llama_guard_prompt import GuardForm, GuardIds, GuardPrompt
 from agentkit.shields.llama_guard_question import Question
 from agentkit.shields.llama_guard_spoofing import SPOOFED_FRAME, find_spoofing
-from agentkit.shields.normalize import View, hidden_views
+from agentkit.shields.normalize import View
+from agentkit.shields.readings import readings_of
 from agentkit.shields.registry import EngineProvider, register_shield
 
 # History is dropped from its old end beyond this many tokens; what is judged is never cut.
@@ -97,7 +98,7 @@ class LlamaGuard:
         """
         if not self._asked:
             raise ShieldError("llama_guard is not started")
-        readings = (View(text=content.text), *hidden_views(content.text))
+        readings = await readings_of(content.text)
         assessments = await _all_assessments(self._asked, content, readings)
         return _verdict(max(assessments, key=lambda one: (one.flagged, one.score)), content.text)
 

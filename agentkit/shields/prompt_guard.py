@@ -13,7 +13,8 @@ from pydantic import Field
 
 from agentkit.errors import ConfigurationError, InferenceError, ShieldError
 from agentkit.shields.base import Finding, ShieldInput, Verdict
-from agentkit.shields.normalize import View, hidden_views
+from agentkit.shields.normalize import View
+from agentkit.shields.readings import readings_of
 from agentkit.shields.registry import register_shield
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class PromptGuard:
         """
         if self._classifier is None or self._labels is None:
             raise ShieldError("prompt_guard is not started")
-        readings = (View(text=content.text), *hidden_views(content.text))
+        readings = await readings_of(content.text)
         try:
             classifications = await self._classifier.classify(
                 [reading.text for reading in readings], temperature=self._temperature
