@@ -61,6 +61,9 @@ _LOOK_ALIKES = (
     "{a6}@{a5}",
     "AB{d2} {d4} {d4}",
     "192.168.{d1}.{d2}",
+    "202{d1}-0{d1}-1{d1} 1{d1}:{d2}",
+    "{d2} {d2} {d2} {d2} {d2}",
+    "{d1}.{d3}.{d3},{d2}",
 )
 _Spans = list[tuple[int, int]]
 _Finders = dict[PersonalKind, Callable[[str], _Spans]]
@@ -123,7 +126,7 @@ def _recall(kind: PersonalKind, find: Callable[[str], _Spans], draw: random.Rand
         text = _SENTENCES[index % len(_SENTENCES)].format(sample, word=_WORDS[kind])
         start = text.index(sample)
         # What stands around may belong to a wider span; what is missing of the sample would leak.
-        hits += any(first <= start + 1 and start + len(sample) <= last for first, last in find(text))
+        hits += any(first <= start and start + len(sample) <= last for first, last in find(text))
     return wilson(hits, _SAMPLES_OF_A_KIND)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from agentkit.shields.base import Finding
-from agentkit.shields.normalize import folded
+from agentkit.shields.normalize import folded_view
 from agentkit.shields.redaction import merge_findings
 
 SPOOFED_FRAME: Final = "spoofed_frame"
@@ -27,7 +27,7 @@ _SPOOFS: Final = (
 
 def find_spoofing(text: str) -> tuple[Finding, ...]:
     """Return where a text imitates the prompt around it, in order, without overlap."""
-    view = folded(text)
+    view = folded_view(text)
     found = []
     for label, pattern in _SPOOFS:
         for match in pattern.finditer(view.text):

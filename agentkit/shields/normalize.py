@@ -109,7 +109,7 @@ def views(text: str) -> tuple[View, ...]:
     return tuple(readings)
 
 
-def folded(text: str) -> View:
+def folded_view(text: str) -> View:
     """Return the folded form of a text as it stands, decoding nothing."""
     return _fold(View(text=text))
 

@@ -9,12 +9,13 @@ from typing import Final
 from agentkit.shields.base import Finding
 
 _LONGEST_LABEL: Final = 40
-# Groups of cards, of phone numbers and of IBANs, and how a private key begins. An IBAN in groups has 42 characters.
+# Groups of cards, of phone numbers and of IBANs, what was redacted of them so far, and how a private key begins.
+# An IBAN in groups has 42 characters, and may follow `account=` without a blank.
 _UNFINISHED: Final = re.compile(
-    r"(?:(?<!\S)(?:[A-Za-z]{2}[0-9]{2}[A-Za-z0-9]{0,4}|[A-Z0-9]{4}|[+(]*[0-9][0-9()./-]*)\s+)++$"
-    r"|-----BEGIN[A-Z ]*$"
+    r"(?:(?<!\S)(?:\S{0,24}[^\w\s])?(?:[A-Za-z]{2}[0-9]{2}[A-Za-z0-9]{0,4}|[A-Z0-9]{4}|[0-9][0-9()./-]*|"
+    r"\[REDACTED:[A-Za-z0-9 ._-]{1,40}\])\s+)++$|-----BEGIN[A-Z ]*$"
 )
-_LONGEST_UNFINISHED: Final = 48
+_LONGEST_UNFINISHED: Final = 96
 
 
 def merge_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -52,7 +52,10 @@ def test_a_label_cannot_carry_control_characters_into_the_text() -> None:
         ("call +1 (415) 555", "call "),
         ("to GB82 WEST 1234 5", "to "),
         ("the key:\n-----BEGIN RSA PRI", "the key:\n"),
-        ("rows " + "12 " * 40, "rows " + "12 " * 24),
+        ('{"card":"4111 1111', ""),
+        ("is [REDACTED:credit card] 11", "is "),
+        ("is [REDACTED:email], and", "is [REDACTED:email], "),
+        ("rows " + "12 " * 40, "rows " + "12 " * 8),
     ],
 )
 def test_an_unfinished_text_is_shown_up_to_what_may_go_on(text: str, shown: str) -> None:
@@ -66,6 +69,7 @@ def test_an_unfinished_text_is_shown_up_to_what_may_go_on(text: str, shown: str)
         "DE89 3704 0044 0532 0130 00",
         "GB82 WEST 1234 5698 7654 32",
         "+49 30 901820",
+        "+43 1 5055 0000 12",
         "(415) 555-2671",
         "bob@example.org",
         "ghp_" + "a1B2" * 9,
