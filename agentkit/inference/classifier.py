@@ -37,7 +37,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peak:
-    """The highest probability of any window, and the characters `[start, end)` of that window."""
+    """How probable some labels are in one window, and the characters `[start, end)` of that window."""
 
     probability: float
     start: int
@@ -50,12 +50,20 @@ class Classification:
 
     windows: tuple[Window, ...]
 
+    def peaks(self, *labels: str) -> tuple[Peak, ...]:
+        """Return how probable one of the labels, which exclude each other, is in each window."""
+        return tuple(
+            Peak(
+                probability=min(1.0, sum(window.probabilities[label] for label in labels)),
+                start=window.start,
+                end=window.end,
+            )
+            for window in self.windows
+        )
+
     def peak(self, *labels: str) -> Peak:
-        """Return where the text most probably has one of the labels, which exclude each other."""
-        sums = [sum(window.probabilities[label] for label in labels) for window in self.windows]
-        best = max(range(len(sums)), key=sums.__getitem__)
-        window = self.windows[best]
-        return Peak(probability=min(1.0, sums[best]), start=window.start, end=window.end)
+        """Return where the text most probably has one of the labels."""
+        return max(self.peaks(*labels), key=lambda peak: peak.probability)
 
 
 class EncoderClassifier:

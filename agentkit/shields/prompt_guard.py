@@ -6,6 +6,7 @@ not measured here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +61,7 @@ class PromptGuard:
         self._classifier = classifier
 
     async def check(self, content: ShieldInput) -> Verdict:
-        """Judge by the window that looks worst, of the text or of a reading of it; the finding is that window.
+        """Judge by the window that looks worst, of the text or of a reading of it; findings are all that reach it.
 
         Raises:
             ShieldError: if the classifier is not loaded or fails.
@@ -75,29 +76,42 @@ class PromptGuard:
         except InferenceError as exc:
             raise ShieldError(f"prompt_guard could not judge {len(content.text)} characters: {exc}") from exc
         labels = self._labels.trusted if content.provenance.trusted else self._labels.untrusted
-        peaks = [classification.peak(*labels) for classification in classifications]
-        worst = max(range(len(peaks)), key=lambda index: peaks[index].probability)
-        return self._verdict(peaks[worst], readings[worst])
+        return self._verdict(
+            [
+                (peak, reading)
+                for classification, reading in zip(classifications, readings, strict=True)
+                for peak in classification.peaks(*labels)
+            ]
+        )
 
-    def _verdict(self, peak: Peak, reading: View) -> Verdict:
-        if peak.probability < self._threshold:
-            return Verdict(flagged=False, score=peak.probability, threshold=self._threshold)
-        # A window of nothing covers nothing: an empty text has no span to point at.
-        span = reading.raw_span(peak.start, peak.end) if peak.end > peak.start else None
+    def _verdict(self, windows: Sequence[tuple[Peak, View]]) -> Verdict:
+        worst, reading = max(windows, key=lambda window: window[0].probability)
+        if worst.probability < self._threshold:
+            return Verdict(flagged=False, score=worst.probability, threshold=self._threshold)
+        spans = [_raw_span(peak, view) for peak, view in windows if peak.probability >= self._threshold]
+        start, end = _raw_span(worst, reading)
         hidden = f", hidden by {', '.join(reading.transforms)}" if reading.transforms else ""
-        where = f"window of characters {span[0]} to {span[1]}" if span else "no characters"
         return Verdict(
             flagged=True,
-            score=peak.probability,
+            score=worst.probability,
             threshold=self._threshold,
             category=_CATEGORY,
-            reason=f"{where}{hidden}",
-            findings=(Finding(start=span[0], end=span[1], label=_CATEGORY),) if span else (),
+            reason=f"window of characters {start} to {end}{hidden}",
+            findings=tuple(
+                Finding(start=start, end=end, label=_CATEGORY)
+                for start, end in dict.fromkeys(spans)
+                if start < end
+            ),
         )
 
     async def close(self) -> None:
         """Drop the classifier."""
         self._classifier = None
+
+
+def _raw_span(peak: Peak, view: View) -> tuple[int, int]:
+    """Return the window's place in the raw text; the window of an empty text has none."""
+    return view.raw_span(peak.start, peak.end) if peak.end > peak.start else (0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

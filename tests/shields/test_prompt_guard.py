@@ -80,9 +80,23 @@ async def test_the_threshold_decides_and_a_hit_names_its_window(tmp_path):
 
     assert below.flagged
     assert below.category == "prompt_injection"
-    assert [(finding.start, finding.end) for finding in below.findings] == [(peak.start, peak.end)]
+    assert (peak.start, peak.end) in [(finding.start, finding.end) for finding in below.findings]
+    assert below.reason == f"window of characters {peak.start} to {peak.end}"
     assert not above.flagged
     assert above.findings == ()
+
+
+async def test_every_window_that_reaches_the_threshold_is_a_finding(tmp_path):
+    folder = build_encoder(tmp_path, labels=("BENIGN", "MALICIOUS"))
+    windows = (await probabilities(folder, LONG_TEXT)).windows
+    lowest = min(window.probabilities["MALICIOUS"] for window in windows)
+
+    verdict = await (await started(folder, lowest - 1e-6)).check(content(LONG_TEXT))
+
+    assert len(windows) > 3
+    assert [(finding.start, finding.end) for finding in verdict.findings] == [
+        (window.start, window.end) for window in windows
+    ]
 
 
 @pytest.mark.parametrize("labels", [("BENIGN", "MALICIOUS"), ("BENIGN", "INJECTION", "JAILBREAK")])
