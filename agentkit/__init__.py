@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentkit.agent.agent import Agent as Agent
+    from agentkit.agent.audit_file import AuditFile as AuditFile
     from agentkit.agent.events import ApprovalRequested as ApprovalRequested
     from agentkit.agent.events import ContextTrimmed as ContextTrimmed
     from agentkit.agent.events import Event as Event
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from agentkit.inference.base import SamplingParams as SamplingParams
     from agentkit.inference.config import EngineConfig as EngineConfig
     from agentkit.inference.engine import LocalEngine as LocalEngine
+    from agentkit.inference.formats.prompt_format import PromptFormat as PromptFormat
     from agentkit.memory.in_process import MemoryStore as MemoryStore
     from agentkit.memory.knowledge import Document as Document
     from agentkit.memory.knowledge import Embedder as Embedder
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from agentkit.messages import Provenance as Provenance
     from agentkit.messages import Role as Role
     from agentkit.messages import ToolCall as ToolCall
+    from agentkit.shields.audit_sink import AuditSink as AuditSink
     from agentkit.shields.base import Action as Action
     from agentkit.shields.base import Finding as Finding
     from agentkit.shields.base import Shield as Shield
@@ -91,6 +94,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "agent.agent": ("Agent",),
+    "agent.audit_file": ("AuditFile",),
     "agent.events": (
         "ApprovalRequested",
         "ContextTrimmed",
@@ -126,6 +130,7 @@ _HOMES = {
     "inference.base": ("Engine", "SamplingParams"),
     "inference.config": ("EngineConfig",),
     "inference.engine": ("LocalEngine",),
+    "inference.formats.prompt_format": ("PromptFormat",),
     "memory.in_process": ("MemoryStore",),
     "memory.knowledge": ("Document", "Embedder", "KnowledgeStore"),
     "memory.postgres": ("PostgresStore",),
@@ -133,6 +138,7 @@ _HOMES = {
     "memory.store": ("SessionInfo", "Store"),
     "memory.window": ("Window",),
     "messages": ("Message", "Origin", "Provenance", "Role", "ToolCall"),
+    "shields.audit_sink": ("AuditSink",),
     "shields.base": ("Action", "Finding", "Shield", "ShieldInput", "Stage", "Verdict"),
     "shields.decision": ("Decision",),
     "shields.pipeline": ("Pipeline",),

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import anyio
 
+from agentkit.agent.audit_file import AuditFile
 from agentkit.agent.hosting import Host
 from agentkit.agent.knowledge import judge_with
 from agentkit.agent.limits import Limits
@@ -24,6 +25,7 @@ from agentkit.agent.session import Session
 from agentkit.agent.sub_agent import sub_agent_tool, sub_agents_of
 from agentkit.errors import ConfigurationError
 from agentkit.inference.base import Engine, SamplingParams
+from agentkit.inference.formats.prompt_format import PromptFormat
 from agentkit.memory import MemoryStore, open_store
 from agentkit.memory.export import session_from_json
 from agentkit.memory.knowledge import MAX_HITS, Document, KnowledgeStore
@@ -31,6 +33,7 @@ from agentkit.memory.knowledge_urls import open_knowledge
 from agentkit.memory.retention import prune
 from agentkit.memory.store import SessionInfo, Store
 from agentkit.memory.window import Window
+from agentkit.shields.audit_sink import AuditSink
 from agentkit.shields.base import Shield
 from agentkit.shields.decision import Ask
 from agentkit.shields.policy import Policy
@@ -48,6 +51,8 @@ class Agent:
             tenants share: put nothing into it that one of them must not guess.
         tools: Functions made into tools by `@tool`. What the model is told of them is shared likewise.
         policy: A policy, or the path of a policy file. None is the built-in default policy, never "no shields".
+        policy_key: An Ed25519 public key, as a path or PEM text: the policy file, and what it extends, must be
+            signed by its owner and unchanged since.
         limits: The bounds of each run.
         store: Where sessions are kept: a `Store`, or a URL such as `sqlite:///agent.db`. None keeps them in memory.
         approver: Asked before a call that the policy or the tool wants approved; without one such calls are refused.
@@ -57,10 +62,13 @@ class Agent:
         window: What leaves the context when a conversation fills it.
         knowledge: Long-term memory: a `KnowledgeStore`, or the URL of one. It gives the model two tools,
             `search_knowledge` and `remember`, on the documents of the session's tenant alone.
+        audit: Where every decision of the shields is put on record as it is made: the path of an `AuditFile`, or an
+            `AuditSink`. Sessions in a store have an audit log of their own besides.
         kv_folder: Where `Session.close` keeps a session's key-value pairs, so that another process goes on warm. The
             files are content, as the store is. None keeps none.
         knowledge_passages: How many passages about what the user says are put behind it; 0 leaves it to the tools.
             They are untrusted, so a turn that begins with some is tainted.
+        prompt_format: How prompts are written, where not in the model's own way.
 
     Use it as `async with agent:` to load the model once and free it at the end. Without the block the first run
     loads it, and `close` frees it. After `close` the agent loads it again, but stores that it opened stay closed.
@@ -73,6 +81,7 @@ class Agent:
         instructions: str = "",
         tools: Sequence[Tool] = (),
         policy: Policy | str | Path | None = None,
+        policy_key: str | Path | None = None,
         limits: Limits | None = None,
         store: Store | str | None = None,
         approver: Approver | None = None,
@@ -83,6 +92,8 @@ class Agent:
         kv_folder: str | Path | None = None,
         knowledge: KnowledgeStore | str | None = None,
         knowledge_passages: int = 0,
+        prompt_format: PromptFormat | None = None,
+        audit: AuditSink | str | Path | None = None,
     ) -> None:
         if not 0 <= knowledge_passages <= MAX_HITS:
             raise ConfigurationError(
@@ -94,7 +105,7 @@ class Agent:
             model=str(model) if isinstance(model, Path) else model,
             instructions=instructions,
             toolset=Toolset(tools),
-            policy=_as_policy(policy),
+            policy=_as_policy(policy, policy_key),
             limits=limits or Limits(),
             approver=approver,
             escalate=escalate,
@@ -103,6 +114,8 @@ class Agent:
             window=window or Window(),
             knowledge=open_knowledge(knowledge) if knowledge is not None else None,
             knowledge_passages=knowledge_passages,
+            prompt_format=prompt_format or PromptFormat(),
+            audit=AuditFile(audit) if isinstance(audit, str | Path) else audit,
         )
         self.kv_folder = Path(kv_folder) if kv_folder is not None else None
         self._owns_knowledge = isinstance(knowledge, str)
@@ -304,7 +317,9 @@ def _in_event_loop() -> bool:
     return True
 
 
-def _as_policy(policy: Policy | str | Path | None) -> Policy:
-    if policy is None:
-        return Policy.default()
-    return policy if isinstance(policy, Policy) else Policy.load(policy)
+def _as_policy(policy: Policy | str | Path | None, key: str | Path | None) -> Policy:
+    if isinstance(policy, str | Path):
+        return Policy.load(policy, public_key=key)
+    if key is not None:
+        raise ConfigurationError("policy_key verifies a policy file; pass its path as policy")
+    return Policy.default() if policy is None else policy

@@ -9,6 +9,7 @@ from functools import partial
 from agentkit.agent.events import ApprovalRequested, EventSink
 from agentkit.agent.logbook import Logbook
 from agentkit.agent.open_turn import OpenTurn
+from agentkit.agent.taint import Taint
 from agentkit.cleared import Cleared
 from agentkit.memory.journal import ApprovalAsked, ApprovalGiven
 from agentkit.messages import ToolCall
@@ -27,6 +28,7 @@ _UNKNOWN = (
 
 ASKED = "the policy or the tool asks for approval"
 TAINTED = "untrusted content is in the context"
+COPIED = "the arguments hold text from untrusted content"
 MAYBE_MADE = "this call was interrupted and may have been made already; approving makes it again"
 
 
@@ -66,7 +68,7 @@ class ApprovalDesk:
         calls: Sequence[Cleared[ToolCall]],
         withheld: frozenset[str],
         *,
-        tainted: bool,
+        taint: Taint,
         known: OpenTurn | None,
     ) -> Verdicts:
         """Decide about every call, one after the other, before any of them runs."""
@@ -77,13 +79,14 @@ class ApprovalDesk:
             if (obstacle := self._obstacle(call.value, withheld)) is not None:
                 verdicts.refusals[call_id] = _UNKNOWN if call_id in verdicts.unknown else obstacle
                 continue
-            reason = self._reason(call.value, verdicts.unknown, tainted=tainted)
+            copied = taint.arguments(call.value)
+            reason = self._reason(call.value, verdicts.unknown, tainted=taint.context, copied=copied)
             given = known.answer_to(call.value, again=call_id in verdicts.unknown) if known else None
             if reason is None and known is not None and call_id in known.asked:
                 reason = known.asked[call_id].reason  # the question stands, whatever the policy says by now
             if reason is None and given is None:
                 continue
-            request = call.map(partial(self._request, reason=reason or ASKED))
+            request = call.map(partial(self._request, reason=reason or ASKED, copied=copied))
             match given or await self._ask(request, known):
                 case ApprovalDecision.APPROVE:
                     pass
@@ -117,18 +120,24 @@ class ApprovalDesk:
             return _WITHHELD
         return None if call.name in self._toolset else _GONE
 
-    def _reason(self, call: ToolCall, unknown: frozenset[str], *, tainted: bool) -> str | None:
+    def _reason(
+        self, call: ToolCall, unknown: frozenset[str], *, tainted: bool, copied: tuple[str, ...]
+    ) -> str | None:
         """Return why a person has to be asked, or None."""
         if call.id in unknown:
             return MAYBE_MADE
         tool = self._toolset.get(call.name)
-        rule = self._policy.approval_for(tool.name, tool.effect.value, tainted=tainted)
+        rule = self._policy.approval_for(
+            tool.name, tool.effect.value, tainted=tainted, tainted_arguments=bool(copied)
+        )
         if "always" not in (rule, tool.approval):
             return None
+        if copied:
+            return COPIED
         return TAINTED if tainted else ASKED
 
-    def _request(self, call: ToolCall, reason: str) -> ApprovalRequest:
-        return approval_request(call, self._toolset.get(call.name), reason)
+    def _request(self, call: ToolCall, reason: str, copied: tuple[str, ...]) -> ApprovalRequest:
+        return approval_request(call, self._toolset.get(call.name), reason, copied)
 
     async def _ask(self, request: Cleared[ApprovalRequest], known: OpenTurn | None) -> ApprovalDecision:
         """Ask the person; the question is on the disk before that, the answer with the next record."""
@@ -145,7 +154,9 @@ class ApprovalDesk:
         return answer
 
 
-def approval_request(call: ToolCall, tool: Tool, reason: str) -> ApprovalRequest:
+def approval_request(
+    call: ToolCall, tool: Tool, reason: str, tainted_arguments: tuple[str, ...]
+) -> ApprovalRequest:
     """Return what a person is asked about a call."""
     return ApprovalRequest(
         call_id=call.id,
@@ -154,4 +165,5 @@ def approval_request(call: ToolCall, tool: Tool, reason: str) -> ApprovalRequest
         effect=tool.effect,
         reason=reason,
         digest=call_digest(call),
+        tainted_arguments=tainted_arguments,
     )

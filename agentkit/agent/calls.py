@@ -18,6 +18,7 @@ from agentkit.agent.judge import Judge
 from agentkit.agent.logbook import Logbook
 from agentkit.agent.open_turn import OpenTurn
 from agentkit.agent.result import UsageMeter
+from agentkit.agent.taint import Taint
 from agentkit.cleared import Cleared
 from agentkit.memory.journal import CallFinished, CallIntended
 from agentkit.memory.transcript import Entry
@@ -97,7 +98,7 @@ class CallDesk:
         self._begun = False
 
     async def answer(
-        self, step: ClearedStep, corrections: Sequence[str], *, tainted: bool, known: OpenTurn | None = None
+        self, step: ClearedStep, corrections: Sequence[str], *, taint: Taint, known: OpenTurn | None = None
     ) -> StepResults:
         """Ask for the approvals that are due, run what may run, and append every answer to the transcript.
 
@@ -107,7 +108,7 @@ class CallDesk:
         finished = known.finished if known else {}
         calls = [call for call in step.calls if call.value.id not in finished]
         self._unanswered = list(calls)
-        verdicts = await self._approvals.ask_all(calls, step.withheld, tainted=tainted, known=known)
+        verdicts = await self._approvals.ask_all(calls, step.withheld, taint=taint, known=known)
         if verdicts.waiting:
             return StepResults(waiting=verdicts.waiting)
         self._refusals = verdicts.refusals

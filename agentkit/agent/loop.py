@@ -22,6 +22,7 @@ from agentkit.agent.open_turn import OpenTurn, correction_ids
 from agentkit.agent.result import RunStatus, UsageMeter
 from agentkit.agent.room import Room
 from agentkit.agent.run import TurnControl
+from agentkit.agent.taint import Taint
 from agentkit.agent.writer import Writer
 from agentkit.cleared import Cleared
 from agentkit.inference.base import SamplingParams, Usage
@@ -138,6 +139,7 @@ class Turn:
         self.settled = await self.room.make_for_step(self.settled)
         step = await self.generation.step(self.transcript, self._params(index), self._choice())
         self._count(step.usage)
+        self.meter.stop_tokens.append(step.stop_token)
         if step.gate.state is GateState.BLOCKED:
             await self.generation.forget(step)
             return Ending(status=RunStatus.BLOCKED)
@@ -185,10 +187,10 @@ class Turn:
     ) -> Ending | None:
         # What the calls wait for may take long: the next step wants this prefix again.
         async with self.generation.engine.pinned(self.transcript.ids):
-            with hosting(self.host(self.transcript.tainted)):
-                results = await self.desk.answer(
-                    step, corrections, tainted=self.transcript.tainted, known=known
-                )
+            taint = Taint(self.transcript)
+            copied = any(taint.arguments(call.value) for call in step.calls)
+            with hosting(self.host(taint.context or copied)):
+                results = await self.desk.answer(step, corrections, taint=taint, known=known)
         if results.waiting:
             return Ending(status=RunStatus.AWAITING_APPROVAL, waiting=results.waiting)
         self.settled = self.transcript.mark()

@@ -10,6 +10,7 @@ from agentkit.agent.calls import unanswered_note
 from agentkit.agent.history import SessionHistory
 from agentkit.agent.open_turn import OpenTurn, calls_in
 from agentkit.agent.runtime import Runtime
+from agentkit.agent.taint import Taint
 from agentkit.agent.writer import Writer
 from agentkit.memory.audit import AuditEvent
 from agentkit.memory.journal import ApprovalAsked
@@ -35,10 +36,12 @@ def waiting_requests(history: SessionHistory, toolset: Toolset) -> tuple[Approva
     if turn is None:
         return ()
     calls = {call.id: call for message in history.transcript.messages for call in message.tool_calls}
+    taint = Taint(history.transcript)
+    waiting = [(calls[asked.call_id], asked.reason) for asked in turn.waiting if asked.call_id in calls]
     return tuple(
-        approval_request(calls[asked.call_id], toolset.get(calls[asked.call_id].name), asked.reason)
-        for asked in turn.waiting
-        if asked.call_id in calls and calls[asked.call_id].name in toolset
+        approval_request(call, toolset.get(call.name), reason, taint.arguments(call))
+        for call, reason in waiting
+        if call.name in toolset
     )
 
 

@@ -15,11 +15,13 @@ from agentkit.agent.metering import MeteredEngine
 from agentkit.cleared import Cleared
 from agentkit.errors import BlockedError
 from agentkit.inference.base import Engine, SamplingParams
-from agentkit.inference.formats.call_grammar import check_tools
+from agentkit.inference.formats.call_rules import check_tools
+from agentkit.inference.formats.prompt_format import PromptFormat
 from agentkit.json_schema import structure, words
 from agentkit.memory.knowledge import KnowledgeStore
 from agentkit.memory.window import Window
 from agentkit.messages import ToolSpec
+from agentkit.shields.audit_sink import AuditSink
 from agentkit.shields.base import Shield, ShieldInput, Stage
 from agentkit.shields.decision import Ask
 from agentkit.shields.pipeline import WITHHELD_NOTE, Pipeline
@@ -45,6 +47,8 @@ class Setup:
     window: Window
     knowledge: KnowledgeStore | None
     knowledge_passages: int
+    prompt_format: PromptFormat
+    audit: AuditSink | None = None
 
     @property
     def model_name(self) -> str:
@@ -107,7 +111,13 @@ async def start_runtime(setup: Setup, room: EngineRoom, closing: AsyncExitStack)
         BlockedError: if a tool's description does not pass stage `tool_description`.
     """
     check_tools(setup.toolset.specs)
-    pipeline = Pipeline(setup.policy, engines=room.shield_engine, ask=setup.escalate, overrides=setup.shields)
+    pipeline = Pipeline(
+        setup.policy,
+        engines=room.shield_engine,
+        ask=setup.escalate,
+        overrides=setup.shields,
+        audit=setup.audit,
+    )
     await pipeline.start()
     closing.push_async_callback(pipeline.close)
     closing.push_async_callback(setup.toolset.end_all_sessions)

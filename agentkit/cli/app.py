@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from agentkit.cli.audit_commands import audit_app
 from agentkit.cli.options import (
     DEFAULT_STORE,
     EMBEDDED_MODEL,
     Imports,
     Instructions,
     Json,
-    JsonLines,
     MaxTokens,
     Model,
     NamedSession,
@@ -21,6 +21,7 @@ from agentkit.cli.options import (
     StoreUrl,
     Tools,
 )
+from agentkit.cli.policy_commands import policy_app
 from agentkit.cli.sessions import sessions_app
 
 app = typer.Typer(
@@ -30,21 +31,39 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-policy_app = typer.Typer(help="Check, explain and test policy files.", rich_markup_mode=None)
 app.add_typer(policy_app, name="policy")
+app.add_typer(audit_app, name="audit")
 app.add_typer(sessions_app, name="sessions")
 
 STAGES = "user_input, tool_description, tool_call, code, tool_result, memory, model_output"
 
 Dialect = Annotated[
     str | None,
-    typer.Option("--dialect", "-d", metavar="NAME", help="hf-3.1 or template; by default what fits."),
+    typer.Option(
+        "--dialect", "-d", metavar="NAME", help="hf-3.1, hf-3.2, meta or template; by default what fits."
+    ),
 ]
+ToolFormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--tool-format",
+        metavar="NAME",
+        help="The form of calls: json, function_tag, python_list or builtin; by default json.",
+    ),
+]
+BuiltinTools = Annotated[
+    str | None,
+    typer.Option(
+        "--builtin-tools",
+        metavar="NAMES",
+        help="brave_search, wolfram_alpha, code_interpreter, with commas.",
+    ),
+]
+Date = Annotated[str | None, typer.Option("--date", metavar="TEXT", help="Today, where the prompt names it.")]
 ToolsFile = Annotated[
     Path | None,
     typer.Option("--tools", metavar="FILE", help="JSON: a list of {name, description, parameters}."),
 ]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Policy files.", show_default=False)]
 
 
 @app.callback(invoke_without_command=True)
@@ -168,43 +187,60 @@ def prompt(
             metavar="MESSAGES", help='JSON: a list of {"role", "content"}; - is stdin.', show_default=False
         ),
     ],
-    model: Model = EMBEDDED_MODEL,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="By default the one that the dialect is for."),
+    ] = None,
     dialect: Dialect = None,
     tools: ToolsFile = None,
-    builtin_tools: Annotated[
+    tool_format: ToolFormatName = None,
+    builtin_tools: BuiltinTools = None,
+    date: Date = None,
+    tools_in: Annotated[
         str | None,
-        typer.Option(
-            "--builtin-tools",
-            metavar="NAMES",
-            help="brave_search, wolfram_alpha, code_interpreter, with commas; for hf-3.1.",
-        ),
+        typer.Option("--tools-in", metavar="PLACE", help="Describe tools in the message of: system, user."),
     ] = None,
-    date: Annotated[
-        str | None, typer.Option("--date", metavar="TEXT", help="Today, where the prompt names it.")
+    tool_results: Annotated[
+        str | None,
+        typer.Option("--tool-results", metavar="STYLE", help="Write results verbatim, or as json."),
     ] = None,
 ) -> int:
     """Print the exact text and ids that the model would see.
 
     Example: agentkit prompt messages.json --tools tools.json
     """
-    from agentkit.cli.formats import run_prompt
+    from agentkit.cli.formats import PromptOptions, run_prompt
 
-    return run_prompt(
-        messages, model=model, dialect=dialect, tools=tools, builtin_tools=builtin_tools, date=date
+    options = PromptOptions(
+        dialect=dialect,
+        tool_format=tool_format,
+        builtin_tools=builtin_tools,
+        date=date,
+        tools_in=tools_in,
+        tool_results=tool_results,
     )
+    return run_prompt(messages, model=model, tools=tools, options=options)
 
 
 @app.command()
-def parse(dialect: Dialect = None, tools: ToolsFile = None) -> int:
+def parse(
+    dialect: Dialect = None,
+    tools: ToolsFile = None,
+    tool_format: ToolFormatName = None,
+    builtin_tools: BuiltinTools = None,
+    date: Date = None,
+) -> int:
     """Read raw model output from stdin and print what it means.
 
-    Exits 1 if a call could not be read. Without --tools any name may be called.
+    Every form of calls is read, whatever the options of the prompt were; --tool-format is what hints ask for.
+    Exits 1 if a call could not be read. Without --tools and --builtin-tools any name may be called.
 
     Example: agentkit parse --tools tools.json < output.txt
     """
-    from agentkit.cli.formats import run_parse
+    from agentkit.cli.formats import PromptOptions, run_parse
 
-    return run_parse(dialect=dialect, tools=tools)
+    options = PromptOptions(dialect=dialect, tool_format=tool_format, builtin_tools=builtin_tools, date=date)
+    return run_parse(tools=tools, options=options)
 
 
 @app.command()
@@ -229,36 +265,3 @@ def doctor(policy: PolicyFile = None, imports: Imports = None, json: Json = Fals
     from agentkit.cli.doctor import run_doctor
 
     return run_doctor(EMBEDDED_MODEL, policy=policy, imports=imports or [], as_json=json)
-
-
-@policy_app.command("check")
-def policy_check(files: Files, imports: Imports = None, json: JsonLines = False) -> int:
-    """Check syntax, names and bounds. Exits 1 if a file is wrong.
-
-    Example: agentkit policy check shields.yaml
-    """
-    from agentkit.cli.policy import run_check
-
-    return run_check(files, imports=imports or [], as_json=json)
-
-
-@policy_app.command("explain")
-def policy_explain(files: Files, imports: Imports = None) -> int:
-    """Say in words what is judged where, and what follows.
-
-    Example: agentkit policy explain shields.yaml
-    """
-    from agentkit.cli.policy import run_explain
-
-    return run_explain(files, imports=imports or [])
-
-
-@policy_app.command("test")
-def policy_test(files: Files, imports: Imports = None, json: JsonLines = False) -> int:
-    """Run the tests that the files hold. Exits 1 if one fails.
-
-    Example: agentkit policy test shields.yaml
-    """
-    from agentkit.cli.policy import run_tests
-
-    return run_tests(files, imports=imports or [], as_json=json)

@@ -51,7 +51,8 @@ class ChatDisplay:
 
     def approval(self, request: ApprovalRequest) -> None:
         """Ask whether a call may be made."""
-        question = f"allow {request.tool_name} {one_line(request.arguments)}? ({request.reason}) y/N "
+        why = ": ".join(filter(None, (request.reason, ", ".join(request.tainted_arguments))))
+        question = f"allow {request.tool_name} {one_line(request.arguments)}? ({why}) y/N "
         self._line(question, style="bold yellow", end="")
 
     def show(self, event: Event) -> None:

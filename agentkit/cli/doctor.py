@@ -23,7 +23,8 @@ from agentkit.errors import AgentKitError
 from agentkit.inference.base import SamplingParams, collect
 from agentkit.shields.base import Stage
 from agentkit.shields.pipeline import Pipeline
-from agentkit.shields.policy import Mode, Policy
+from agentkit.shields.policy import Policy
+from agentkit.shields.policy_model import Mode
 from agentkit.shields.policy_tests import run_policy_tests
 from agentkit.tools.sandbox.choice import describe_sandbox, no_sandbox
 
@@ -96,7 +97,7 @@ def _machine() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     detail = f"{platform.system()} {platform.machine()}, {cores} cores"
     if find_spec("numba") is None:
-        detail += "; numba is not installed: without it a CPU decodes at about half the speed, and needs more memory"
+        detail += "; numba is not installed: without it a CPU decodes more slowly, from weights in fp32"
         return Check(name="machine", status=Status.NOTE, detail=detail)
     return Check(name="machine", status=Status.OK, detail=detail)
 
@@ -130,6 +131,7 @@ async def _shields(policy: Policy, room: EngineRoom) -> Check:
     """Start every shield and run the policy's own tests: a shield that tells nothing apart fails them."""
     async with Pipeline(policy, engines=room.shield_engine) as pipeline:
         results = await run_policy_tests(pipeline)
+        untested = pipeline.untested
     names = ", ".join(policy.shields) or "none"
     failed = [str(number) for number, result in enumerate(results, start=1) if not result.passed]
     if failed:
@@ -139,6 +141,9 @@ async def _shields(policy: Policy, room: EngineRoom) -> Check:
         detail = f"{names} started; the policy has no tests, so nothing shows that they work"
         return Check(name="shields", status=Status.NOTE, detail=detail)
     detail = f"{names} started; {len(results)} policy tests passed"
+    if untested:
+        detail += f"; no self-test at the start has {', '.join(untested)}"
+        return Check(name="shields", status=Status.NOTE, detail=detail)
     return Check(name="shields", status=Status.OK, detail=detail)
 
 

@@ -1,4 +1,4 @@
-"""`agentkit policy …`: check, explain and test policy files."""
+"""`agentkit policy check`, `explain`, `test` and `diff`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from agentkit.shields.decision import Outcome
 from agentkit.shields.explanation import explain
 from agentkit.shields.pipeline import Pipeline
 from agentkit.shields.policy import Policy
+from agentkit.shields.policy_changes import Direction, compare
 from agentkit.shields.policy_tests import PolicyTestResult, run_policy_tests
 
 
@@ -44,6 +45,22 @@ def run_explain(files: list[Path], *, imports: list[str]) -> int:
     for policy in [load_policy(file) for file in files]:
         write_line(explain(policy))
     return EXIT_OK
+
+
+def run_diff(old: Path, new: Path, *, imports: list[str], as_json: bool) -> int:
+    """Say what the new policy changes; return 1 if something is looser, or may be and nobody can tell."""
+    import_modules(imports)
+    changes = compare(load_policy(old), load_policy(new))
+    for change in changes:
+        if as_json:
+            place = list(change.location)
+            write_json({"direction": change.direction.value, "place": place, "change": change.words})
+        else:
+            write_line(f"{change.direction.value:<8}  {change.words}")
+    if not changes and not as_json:
+        write_line("nothing changes")
+    may_loosen = any(change.direction in (Direction.LOOSER, Direction.UNCLEAR) for change in changes)
+    return EXIT_FINDING if may_loosen else EXIT_OK
 
 
 def run_tests(files: list[Path], *, imports: list[str], as_json: bool) -> int:

@@ -81,6 +81,7 @@ def result_to_json(result: RunResult) -> dict[str, object]:
             "prefilled_tokens": usage.prefilled_tokens,
             "output_tokens": usage.output_tokens,
             "shield_tokens": usage.shield_tokens,
+            "stop_tokens": list(usage.stop_tokens),
             "seconds": {
                 "queue": usage.queue_seconds,
                 "prefill": usage.prefill_seconds,
@@ -104,4 +105,5 @@ def _approval_to_json(request: ApprovalRequest) -> dict[str, object]:
         "arguments": dict(request.arguments),
         "effect": request.effect.value,
         "reason": request.reason,
+        "tainted_arguments": list(request.tainted_arguments),
     }

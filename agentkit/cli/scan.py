@@ -15,6 +15,7 @@ from agentkit.cli.exit_codes import EXIT_FINDING, EXIT_OK
 from agentkit.cli.json_input import parse_json
 from agentkit.cli.loading import import_modules, load_policy
 from agentkit.cli.output import write_json
+from agentkit.cli.scan_progress import scan_progress
 from agentkit.cli.standard_input import StdinLines, read_stdin
 from agentkit.errors import ConfigurationError
 from agentkit.messages import MODEL, USER, Origin, Provenance
@@ -37,10 +38,14 @@ _PROVENANCE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """One text to judge, and what its verdict begins with: the row's id, if it has one."""
+    """One text to judge, and what its verdict begins with: the row's id, if it has one.
+
+    `read_bytes` is how much of stdin had been read with it.
+    """
 
     text: str
     identity: dict[str, Any]
+    read_bytes: int
 
 
 def run_scan(
@@ -57,19 +62,22 @@ def run_scan(
 
 
 async def _scan(stage: Stage, policy: Policy, rows: AsyncIterator[_Row], language: str | None) -> int:
-    any_flagged = False
+    """Judge the rows one after the other: those that waited behind others for a model would be late and so flagged."""
+    judged = num_flagged = 0
     async with AsyncExitStack() as closing:
         room = EngineRoom(closing)
         pipeline = await closing.enter_async_context(Pipeline(policy, engines=room.shield_engine))
+        report = closing.enter_context(scan_progress())
         async for row in rows:
             content = ShieldInput(
                 text=row.text, stage=stage, provenance=_PROVENANCE[stage], language=language
             )
             decision = await pipeline.judge(content)
             flagged = _is_flagged(decision)
-            any_flagged = any_flagged or flagged
+            judged, num_flagged = judged + 1, num_flagged + flagged
             write_json({**row.identity, "flagged": flagged, **decision.to_json()})
-    return EXIT_FINDING if any_flagged else EXIT_OK
+            report(rows=judged, flagged=num_flagged, read_bytes=row.read_bytes)
+    return EXIT_FINDING if num_flagged else EXIT_OK
 
 
 def _is_flagged(decision: Decision) -> bool:
@@ -90,7 +98,7 @@ def _stage(name: str) -> Stage:
 async def _one_row(text: str) -> AsyncIterator[_Row]:
     if not text:
         raise ConfigurationError("stdin is empty; pipe the text to judge into the command")
-    yield _Row(text=text, identity={})
+    yield _Row(text=text, identity={}, read_bytes=len(text.encode()))
 
 
 async def _rows(lines: StdinLines) -> AsyncIterator[_Row]:
@@ -98,13 +106,14 @@ async def _rows(lines: StdinLines) -> AsyncIterator[_Row]:
     while (line := await lines.read()) is not None:
         if line.strip():
             count += 1
-            yield _row(line, f"line {lines.number} of stdin")
+            yield _row(line, f"line {lines.number} of stdin", read_bytes=lines.num_bytes)
     if count == 0:
         raise ConfigurationError('stdin has no rows; pipe JSON lines with "text" into the command')
 
 
-def _row(line: str, name: str) -> _Row:
+def _row(line: str, name: str, *, read_bytes: int) -> _Row:
     row = parse_json(line, name)
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise ConfigurationError(f'{name} must be an object with a string "text"')
-    return _Row(text=row["text"], identity={"id": row["id"]} if "id" in row else {})
+    identity = {"id": row["id"]} if "id" in row else {}
+    return _Row(text=row["text"], identity=identity, read_bytes=read_bytes)

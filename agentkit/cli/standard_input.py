@@ -34,7 +34,7 @@ def read_stdin() -> str:
 class StdinLines:
     """The lines of stdin, each as soon as it is there; waiting for one can be cancelled.
 
-    `number` counts the lines that were read.
+    `number` counts the lines that were read, `num_bytes` what they and their ends take.
     """
 
     def __init__(self) -> None:
@@ -42,6 +42,7 @@ class StdinLines:
         self._pending = bytearray()
         self._ended = False
         self.number = 0
+        self.num_bytes = 0
 
     async def read(self) -> str | None:
         """Return the next line without its end; None when there is no more.
@@ -59,6 +60,7 @@ class StdinLines:
         line = bytes(self._pending[:cut])
         del self._pending[:cut]
         self.number += 1
+        self.num_bytes += cut
         if self.number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors begin a file with
         return _decoded(line, f"line {self.number} of stdin").rstrip("\r\n")

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from agentkit.shields.base import Action, Stage
-from agentkit.shields.policy import Mode, Policy, Rule, ShieldConfig, ToolRule
+from agentkit.shields.policy import Policy
+from agentkit.shields.policy_model import Mode, Rule, ShieldConfig, ToolRule
 
 _STAGES: Final[Mapping[Stage, str]] = {
     Stage.USER_INPUT: "What the user says",
@@ -28,11 +29,17 @@ _ACTIONS: Final[Mapping[Action, str]] = {
     Action.BLOCK: "blocked",
 }
 
+_WHEN: Final = {
+    "tainted": "once untrusted content was read, or with some in the arguments",
+    "tainted_arguments": "with untrusted text word for word in the arguments",
+}
+
 
 def explain(policy: Policy) -> str:
     """Return what the policy does, in words, for `agentkit policy explain`."""
     parts = [
         [f"Policy {policy.path or '(unnamed)'}, version {policy.version}, digest {policy.digest[:12]}"],
+        *([_locks(policy)] if policy.extends or policy.locks else []),
         ["Shields:", *(_shield(name, config, policy) for name, config in policy.shields.items())],
         *(_stage(stage, policy) for stage in Stage),
         _failure(policy),
@@ -40,6 +47,12 @@ def explain(policy: Policy) -> str:
         ["Approval of tool calls:", *_approvals(policy)],
     ]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
+
+
+def _locks(policy: Policy) -> list[str]:
+    extends = [f"It extends {policy.extends}."] if policy.extends else []
+    locked = [f"No policy that extends it may loosen {', '.join(policy.locks)}."] if policy.locks else []
+    return [*extends, *locked]
 
 
 def _shield(name: str, config: ShieldConfig, policy: Policy) -> str:
@@ -85,6 +98,6 @@ def _approvals(policy: Policy) -> list[str]:
 def _approval(rule: ToolRule) -> str:
     tools = "any tool" if rule.match == "*" else f"tools named {rule.match}"
     effects = f" with effect {' or '.join(rule.effects)}" if rule.effects else ""
-    when = ", once untrusted content was read" if rule.when else ""
+    when = f", {_WHEN[rule.when]}" if rule.when else ""
     verb = "always needs" if rule.approval == "always" else "does not need"
     return f"{tools}{effects}{when}: {verb} a person's approval"

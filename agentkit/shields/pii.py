@@ -13,9 +13,19 @@ from agentkit.errors import ConfigurationError, ShieldError
 from agentkit.shields.base import Finding, ShieldInput, Verdict
 from agentkit.shields.pii_patterns import PersonalData, PersonalKind, find_personal_data
 from agentkit.shields.registry import register_shield
+from agentkit.shields.self_test import KnownTexts, known_user_texts
 
 MAX_CHARACTERS = 400_000
 
+# Numbers that are published as examples.
+_EXAMPLES = {
+    PersonalKind.EMAIL: "someone@example.org",
+    PersonalKind.IBAN: "GB82 WEST 1234 5698 7654 32",
+    PersonalKind.CREDIT_CARD: "4111 1111 1111 1111",
+    PersonalKind.SSN: "219-09-9999",
+    PersonalKind.IP_ADDRESS: "8.8.8.8",
+    PersonalKind.PHONE: "+49 30 901820",
+}
 # Shorter texts are searched in less time than it takes to reach a worker thread.
 _INLINE_CHARACTERS = 600
 
@@ -66,6 +76,13 @@ class PersonalDataShield:
 
     async def close(self) -> None:
         """Nothing to free."""
+
+    def known_texts(self) -> KnownTexts:
+        """Return an example of a kind that is looked for, and a sentence."""
+        examples = (_EXAMPLES[kind] for kind in PersonalKind if kind in self._kinds)
+        return known_user_texts(
+            bad=f"Write this down: {next(examples)}", good="The meeting about the budget is on Tuesday."
+        )
 
 
 def _verdict(found: list[PersonalData]) -> Verdict:

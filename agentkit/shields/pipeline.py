@@ -16,13 +16,16 @@ import anyio
 
 from agentkit.cleared import Cleared, claim_seal
 from agentkit.errors import ConfigurationError, ShieldError
+from agentkit.shields.audit_sink import AuditSink
 from agentkit.shields.base import Action, Finding, Shield, ShieldInput, Stage
 from agentkit.shields.check import Check, run_check
 from agentkit.shields.decision import Ask, Decision, Escalation, EscalationRequest, Outcome, OutcomeStatus
-from agentkit.shields.policy import Mode, Policy, Rule
+from agentkit.shields.policy import Policy
 from agentkit.shields.policy_errors import with_nearest
+from agentkit.shields.policy_model import Mode, Rule
 from agentkit.shields.redaction import merge_findings, redact
 from agentkit.shields.registry import EngineProvider, find_shield
+from agentkit.shields.self_test import SelfTested, failed_self_test
 
 _SEAL: Final = claim_seal("agentkit.shields.pipeline")
 
@@ -43,7 +46,8 @@ class Pipeline:
     """Judges content by a policy. Use it as `async with Pipeline(policy) as pipeline:`.
 
     `engines` gives the models that shields run. `ask` asks a person on `escalate`; without it an escalation
-    blocks. `overrides` are ready-made shields by their name in the policy, used in place of building them.
+    blocks. `overrides` are ready-made shields by their name in the policy, used in place of building them. `audit`
+    is told every decision before its content goes on; if it cannot keep it, nothing is cleared.
     """
 
     def __init__(
@@ -53,10 +57,12 @@ class Pipeline:
         engines: EngineProvider | None = None,
         ask: Ask | None = None,
         overrides: Mapping[str, Shield] | None = None,
+        audit: AuditSink | None = None,
     ) -> None:
         self._policy = policy
         self._engines = engines
         self._ask = ask
+        self._audit = audit
         self._overrides = dict(overrides or {})
         self._shields: Mapping[str, Shield] | None = None
         self._closing = AsyncExitStack()
@@ -71,10 +77,11 @@ class Pipeline:
         return self._policy
 
     async def start(self) -> None:
-        """Build and start every shield that some stage uses. Starting twice changes nothing.
+        """Build, start and test every shield that some stage uses. Starting twice changes nothing.
 
         Raises:
-            ConfigurationError, ModelLoadError: if a shield cannot work; those already started are closed.
+            ConfigurationError, ModelLoadError: if a shield cannot work, or does not tell a known-bad text from a
+                known-good one; those already started are closed.
         """
         if self._shields is not None:
             return
@@ -84,8 +91,14 @@ class Pipeline:
                 started[name] = self._overrides[name] if name in self._overrides else self._build(name)
                 closing.push_async_callback(_close, name, started[name])
                 await started[name].start()
+                await self._test(name, started[name])
             self._closing = closing.pop_all()
         self._shields = started
+
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """The shields in use that bring no texts to test them with at the start."""
+        return tuple(name for name, one in (self._shields or {}).items() if not isinstance(one, SelfTested))
 
     async def close(self) -> None:
         """Close every shield; nothing can be judged any more. Closing twice is allowed.
@@ -113,11 +126,15 @@ class Pipeline:
 
         Raises:
             ConfigurationError: if the pipeline was not started, or is closed.
+            StoreError: if the decision cannot be put on record.
         """
         if self._shields is None:
             raise ConfigurationError("the shield pipeline is not running; use `async with Pipeline(policy)`")
         judged = await self._run_shields(self._shields, content)
-        return await self._decide(content, judged)
+        decision = await self._decide(content, judged)
+        if self._audit is not None:
+            await self._audit.record(content, decision, policy_digest=self._policy.digest)
+        return decision
 
     def vouch(self, text: str) -> Cleared[str]:
         """Clear a text that the application's developer wrote: instructions, or a note of the SDK's own.
@@ -132,6 +149,17 @@ class Pipeline:
             return find_shield(config.use).build(config.options, engines=self._engines)
         except ConfigurationError as exc:
             raise self._policy.error(f"shield {name!r}: {exc}", "shields", name) from exc
+
+    async def _test(self, name: str, shield: Shield) -> None:
+        wrong = await failed_self_test(shield)
+        if wrong is not None:
+            use = self._policy.shields[name].use
+            raise self._policy.error(
+                f"shield {name!r} ({use}) failed its self-test: {wrong}; check its options, and that its model has "
+                "trained weights of the right kind",
+                "shields",
+                name,
+            )
 
     async def _run_shields(self, shields: Mapping[str, Shield], content: ShieldInput) -> list[_Judged]:
         rules = self._policy.rules(content.stage)

@@ -5,217 +5,120 @@ Reads and checks the file that DESIGN.md calls "The policy file". Runs nothing: 
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
-from enum import StrEnum
-from fnmatch import fnmatchcase
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import PrivateAttr, ValidationError, model_validator
 
 from agentkit.errors import ConfigurationError, PolicyError
-from agentkit.shields.base import Action, Stage
-from agentkit.shields.policy_errors import Location, Problem, problem_in, with_nearest
+from agentkit.shields.base import Stage
+from agentkit.shields.policy_changes import compare
+from agentkit.shields.policy_errors import Location, Problem, problem_in, shown, with_nearest
+from agentkit.shields.policy_locks import lock_names, lock_on
+from agentkit.shields.policy_model import PolicyModel, ShieldConfig
+from agentkit.shields.policy_source import (
+    DEFAULT_NAME,
+    DEFAULT_PATH,
+    PublicKey,
+    put_together,
+    read_default_policy,
+    read_policy_file,
+)
 from agentkit.shields.registry import ShieldOptionError, find_shield
 from agentkit.shields.yaml_source import Document, parse_yaml
 
-Name = Annotated[str, Field(min_length=1)]
 
-
-class Mode(StrEnum):
-    """Whether a shield decides, or is only recorded."""
-
-    ENFORCE = "enforce"
-    SHADOW = "shadow"
-
-
-class _Strict(BaseModel):
-    """What every part of a policy is: unknown keys are errors, and nothing changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ShieldConfig(_Strict):
-    """One shield under `shields:`. Every other key is an option of the shield that `use` names."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    use: Annotated[Name, Field(description="The registered name of the shield.")]
-    mode: Annotated[Mode, Field(description="`shadow` judges and records, and decides nothing.")] = (
-        Mode.ENFORCE
-    )
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """The options as they were written."""
-        return self.model_extra or {}
-
-
-class Rule(_Strict):
-    """One shield at one stage, and what its hit means.
-
-    `redact` needs a shield that says where in the text it found something: a hit without findings blocks.
-    `mode` overrides the shield's own mode at this stage.
-    """
-
-    shield: Annotated[Name, Field(description="A name defined under `shields`.")]
-    on_hit: Annotated[Action, Field(description="What happens when the shield flags the content.")]
-    mode: Annotated[Mode | None, Field(description="Overrides the shield's own mode at this stage.")] = None
-
-
-_Rules = tuple[Rule, ...]
-
-
-class Stages(_Strict):
-    """The rules of every stage. All must be named; an empty list is a written choice."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"x-keys": "stage", "x-missing": "write [] where nothing is to be judged"}
-    )
-
-    user_input: Annotated[_Rules, Field(description="What the user says.")]
-    tool_description: Annotated[_Rules, Field(description="What a tool says about itself.")]
-    tool_call: Annotated[_Rules, Field(description="A call the model made, before it runs.")]
-    code: Annotated[_Rules, Field(description="Code in a call's arguments, before it runs.")]
-    tool_result: Annotated[_Rules, Field(description="What a tool gave back, before the model reads it.")]
-    memory: Annotated[
-        _Rules, Field(description="What comes from earlier sessions, before the model reads it.")
-    ]
-    model_output: Annotated[_Rules, Field(description="What the model says, before anyone sees it.")]
-
-
-class Failure(_Strict):
-    """What happens when a shield reaches no verdict: never milder than `withhold`."""
-
-    on_error: Literal["block", "withhold", "escalate"] = "block"
-    on_timeout: Literal["block", "withhold", "escalate"] = "block"
-    timeout_ms: Annotated[int, Field(ge=1, le=600_000, description="For one check of one shield.")] = 2000
-
-
-class Streaming(_Strict):
-    """How much of the answer is judged, and released, at a time."""
-
-    segment_tokens: Annotated[int, Field(ge=1, le=4096)] = 48
-
-
-class ToolRule(_Strict):
-    """When calls of a tool need a person's approval.
-
-    `match` is a glob over tool names. `when: tainted` limits the rule to turns that have read untrusted
-    content; `effects` to tools with these effects.
-    """
-
-    match: Name
-    when: Literal["tainted"] | None = None
-    effects: Annotated[tuple[Literal["read", "write", "external"], ...] | None, Field(min_length=1)] = None
-    approval: Literal["always", "never"]
-
-    def applies_to(self, tool_name: str, effect: str, *, tainted: bool) -> bool:
-        """Return whether the rule speaks about this call."""
-        if self.when == "tainted" and not tainted:
-            return False
-        return fnmatchcase(tool_name, self.match) and (self.effects is None or effect in self.effects)
-
-
-class PolicyTest(_Strict):
-    """A text, and the action that the policy must take on it."""
-
-    stage: Stage
-    text: str
-    expect: Action
-
-
-class Policy(_Strict):
+class Policy(PolicyModel):
     """A checked policy. Read it with `load`, `parse` or `default`."""
-
-    version: Literal[1]
-    shields: dict[Name, ShieldConfig]
-    stages: Stages
-    failure: Failure = Failure()
-    streaming: Streaming = Streaming()
-    tools: tuple[ToolRule, ...] = ()
-    tests: tuple[PolicyTest, ...] = ()
 
     _path: str | None = PrivateAttr(default=None)
     _document: Document | None = PrivateAttr(default=None)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a policy file.
+    def load(cls, path: str | Path, *, public_key: PublicKey | None = None) -> Self:
+        """Read a policy file, and what it extends.
+
+        With a key, every one of these files must be signed by its owner (`agentkit policy sign`) and unchanged since.
 
         Raises:
-            PolicyError: if it cannot be read, or says something that is not a policy; with path and line.
+            PolicyError: if it cannot be read, says something that is not a policy, loosens what the policy it
+                extends locks, or is not signed; with path and line.
+            ConfigurationError: if the key cannot be read.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except OSError as exc:
-            raise PolicyError(f"cannot be read: {exc.strerror}", path=str(path)) from exc
-        except UnicodeDecodeError as exc:
-            raise PolicyError(f"is not UTF-8 at byte {exc.start}", path=str(path)) from exc
-        return cls.parse(text, path=str(path))
+        return cls._load(Path(path), str(path), public_key, ())
 
     @classmethod
     def parse(cls, text: str, path: str | None = None) -> Self:
-        """Read a policy from text; `path` is what errors call it.
+        """Read a policy from text; `path` is what errors call it, and what it extends is looked for beside that.
 
         Raises:
             PolicyError: as `load`.
         """
+        return cls._parse(text, path, None, ())
+
+    @classmethod
+    def default(cls) -> Self:
+        """Return the policy that ships with agentkit. It needs no model weights."""
+        return cls.parse(read_default_policy(), DEFAULT_PATH)
+
+    @classmethod
+    def _load(cls, path: Path, name: str, key: PublicKey | None, opened: tuple[Path, ...]) -> Self:
+        """Read a file that a chain of files, the `opened` ones, extends."""
+        return cls._parse(read_policy_file(path, key), name, key, (*opened, path.resolve()))
+
+    @classmethod
+    def _parse(cls, text: str, path: str | None, key: PublicKey | None, opened: tuple[Path, ...]) -> Self:
         document = parse_yaml(text, path=path)
+        base = cls._base(document, path, key, opened)
+        data = put_together(base.to_json(), document.data) if base else document.data
         try:
             # Through JSON, where strict still means that a list can be a tuple and a text an enum.
-            policy = cls.model_validate_json(json.dumps(document.data), strict=True)
+            policy = cls.model_validate_json(json.dumps(data), strict=True)
         except ValidationError as exc:
             raise _policy_error(problem_in(exc, cls.model_json_schema()), document, path) from exc
         except PolicyProblemError as exc:
             raise _policy_error(exc.problem, document, path) from exc
         policy._path, policy._document = path, document
+        if base is not None:
+            policy._keep_locks(base)
         return policy
 
     @classmethod
-    def default(cls) -> Self:
-        """Return the policy that ships with agentkit. It needs no model weights."""
-        packaged = resources.files("agentkit.shields") / "policies" / "default.yaml"
-        return cls.parse(packaged.read_text(encoding="utf-8"), path="agentkit default policy")
+    def _base(
+        cls, document: Document, path: str | None, key: PublicKey | None, opened: tuple[Path, ...]
+    ) -> Self | None:
+        """Return the policy that a document extends; None if it stands alone."""
+        name, line = document.data.get("extends"), document.line_of(("extends",))
+        if name is None:
+            return None
+        if not isinstance(name, str) or not name:
+            raise PolicyError(f"extends must name a policy file, got {shown(name)}", path=path, line=line)
+        if name == DEFAULT_NAME:
+            return cls.default()
+        file = Path(path).parent / name if path is not None else Path(name)
+        if file.resolve() in opened:
+            raise PolicyError(f"{name} extends itself", path=path, line=line)
+        try:
+            return cls._load(file, str(file), key, opened)
+        except PolicyError as exc:
+            raise PolicyError(f"cannot extend {name}: {exc}", path=path, line=line) from exc
+
+    def _keep_locks(self, base: PolicyModel) -> None:
+        """Accept what this policy changes of its base.
+
+        Raises:
+            PolicyError: if it loosens what the base locks, or changes it in a way that cannot be told to be as strict.
+        """
+        for change in compare(base, self):
+            lock = lock_on(change, base)
+            if lock is not None:
+                raise self.error(f"{change.words}; {self.extends} locks {lock}", *change.location)
 
     @property
     def path(self) -> str | None:
         """Where the policy was read from."""
         return self._path
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of what the policy says, in hex: the same for two files that mean the same."""
-        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the policy as plain JSON values, with every default written out."""
-        return self.model_dump(mode="json")
-
-    def rules(self, stage: Stage) -> tuple[Rule, ...]:
-        """Return what judges at a stage, in the order of the file."""
-        rules: tuple[Rule, ...] = getattr(self.stages, stage.value)
-        return rules
-
-    def mode_of(self, rule: Rule) -> Mode:
-        """Return whether a rule decides or only records."""
-        return self.shields[rule.shield].mode if rule.mode is None else rule.mode
-
-    def approval_for(
-        self, tool_name: str, effect: str, *, tainted: bool
-    ) -> Literal["always", "never"] | None:
-        """Return whether a call needs a person's approval; None where no rule speaks about it.
-
-        The order of the rules does not matter: one matching `always` outweighs every `never`.
-        """
-        said = {rule.approval for rule in self.tools if rule.applies_to(tool_name, effect, tainted=tainted)}
-        if not said:
-            return None
-        return "always" if "always" in said else "never"
 
     def error(self, message: str, *location: str | int) -> PolicyError:
         """Return an error about a place in this policy, with its path and line."""
@@ -232,6 +135,11 @@ class Policy(_Strict):
         for stage in Stage:
             for index in range(len(self.rules(stage))):
                 self._check_rule(stage, index)
+        valid = lock_names(self)
+        for index, lock in enumerate(self.locks):
+            if lock not in valid:
+                message = with_nearest(f"there is nothing named {lock!r} to lock", lock, valid)
+                raise PolicyProblemError(("locks", index), message)
         return self
 
     def _check_rule(self, stage: Stage, index: int) -> None:

@@ -10,7 +10,7 @@ from agentkit.messages import MODEL, USER, Origin, Provenance
 from agentkit.shields.base import Action, ShieldInput, Stage
 from agentkit.shields.decision import Decision
 from agentkit.shields.pipeline import Pipeline
-from agentkit.shields.policy import PolicyTest
+from agentkit.shields.policy_model import PolicyTest
 
 _PROVENANCE: Final[Mapping[Stage, Provenance]] = {
     Stage.USER_INPUT: USER,

@@ -117,6 +117,12 @@ class RegisteredShield:
         """What the constructor takes from a policy, as a pydantic type."""
         return _options_of(self.name, self.shield_class)
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What the constructor takes for an option that a policy leaves out, where it has such a value."""
+        parameters = _parameters(self.shield_class).values()
+        return {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
+
     def validate(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the constructor arguments that these plain JSON options mean; nothing is filled in.
 

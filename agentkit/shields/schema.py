@@ -16,10 +16,19 @@ def policy_schema() -> dict[str, Any]:
     """Return the JSON Schema of a policy file, with the options of every built-in shield."""
     schema = Policy.model_json_schema()
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "agentkit policy"}
+    _leave_out_what_a_base_says(schema)
     shield = schema["$defs"]["ShieldConfig"]
     shield["properties"]["use"]["examples"] = sorted(BUILT_IN)
     shield["allOf"] = [_options_of(name, shield["properties"], schema["$defs"]) for name in sorted(BUILT_IN)]
     return schema
+
+
+def _leave_out_what_a_base_says(schema: dict[str, Any]) -> None:
+    """Ask for all parts and all stages only of a policy that extends none."""
+    stages = {"required": schema["$defs"]["Stages"].pop("required")}
+    alone = {"required": schema["required"], "properties": {"stages": stages}}
+    schema["required"] = ["version"]
+    schema["if"], schema["else"] = {"required": ["extends"]}, alone
 
 
 def _options_of(name: str, shared: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

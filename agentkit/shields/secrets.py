@@ -10,6 +10,7 @@ from agentkit.errors import ShieldError
 from agentkit.shields.base import Finding, ShieldInput, Verdict
 from agentkit.shields.registry import register_shield
 from agentkit.shields.secret_patterns import Secret, find_secrets
+from agentkit.shields.self_test import KnownTexts, known_user_texts
 
 MAX_CHARACTERS = 400_000
 
@@ -41,6 +42,14 @@ class Secrets:
 
     async def close(self) -> None:
         """Nothing to free."""
+
+    def known_texts(self) -> KnownTexts:
+        """Return a key as a cloud provider writes it, and a sentence."""
+        return known_user_texts(
+            # Amazon's own example, in two parts so that it is no finding in this file.
+            bad="aws_access_key_id = " + "AKIA" + "IOSFODNN7EXAMPLE",
+            good="The meeting about the budget is on Tuesday.",
+        )
 
 
 def _verdict(found: list[Secret]) -> Verdict:

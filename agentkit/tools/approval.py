@@ -33,7 +33,7 @@ class ApprovalRequest:
     """One call that waits for a person: what it would do, and why somebody is asked.
 
     `digest` binds an approval to exactly these arguments; `arguments` is a copy, so showing or changing it
-    cannot change the call.
+    cannot change the call. `tainted_arguments` names those that hold untrusted text word for word.
     """
 
     call_id: str
@@ -42,6 +42,7 @@ class ApprovalRequest:
     effect: Effect
     reason: str
     digest: str
+    tainted_arguments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", copy.deepcopy(dict(self.arguments)))

@@ -7,8 +7,30 @@ import io
 import pytest
 from rich.console import Console
 
+from agentkit.agent.approvals import COPIED
 from agentkit.agent.events import ContextTrimmed, TextDelta
 from agentkit.cli.chat_display import ChatDisplay
+from agentkit.messages import ToolCall
+from agentkit.tools.approval import ApprovalRequest, call_digest
+from agentkit.tools.base import Effect
+
+
+def test_a_question_names_the_arguments_that_were_copied() -> None:
+    shown = io.StringIO()
+    call = ToolCall(id="c1", name="send", arguments={"to": "eve@evil.example"})
+    request = ApprovalRequest(
+        call_id=call.id,
+        tool_name=call.name,
+        arguments=call.arguments,
+        effect=Effect.EXTERNAL,
+        reason=COPIED,
+        digest=call_digest(call),
+        tainted_arguments=("to",),
+    )
+    ChatDisplay(Console(file=shown)).approval(request)
+    assert shown.getvalue() == (
+        'allow send {"to": "eve@evil.example"}? (the arguments hold text from untrusted content: to) y/N '
+    )
 
 
 @pytest.mark.parametrize(

@@ -73,3 +73,53 @@ def test_test_in_json_is_one_object_a_test(cli: Cli) -> None:
 def test_the_policies_of_the_examples_pass_their_tests(cli: Cli) -> None:
     policies = sorted(Path(__file__, "../../../examples/policies").resolve().glob("*.yaml"))
     assert cli("policy", "test", *map(str, policies)).code == 0
+
+
+def test_diff_says_what_gets_looser_and_exits_1(cli: Cli, folder: Path) -> None:
+    (folder / "new.yaml").write_text(POLICY.replace("on_hit: withhold", "on_hit: annotate", 1))
+    looser = cli("policy", "diff", "shields.yaml", "new.yaml")
+    assert (looser.code, looser.out) == (
+        1,
+        "looser    tool_result: a hit of injection was withhold, is annotate\n",
+    )
+    stricter = cli("policy", "diff", "new.yaml", "shields.yaml", "--json")
+    assert (stricter.code, stricter.json) == (
+        0,
+        {
+            "direction": "stricter",
+            "place": ["stages", "tool_result", 0],
+            "change": "tool_result: a hit of injection was annotate, is withhold",
+        },
+    )
+    same = cli("policy", "diff", "shields.yaml", "shields.yaml")
+    assert (same.code, same.out) == (0, "nothing changes\n")
+
+
+def test_a_change_that_nobody_can_judge_exits_1(cli: Cli, folder: Path) -> None:
+    outcome = cli("policy", "diff", "shields.yaml", "foreign.yaml", "--import", "cli_test_shields")
+    assert outcome.code == 1
+    assert outcome.out.startswith(
+        "unclear   shield injection was instruction_override, is cli_test_shouting\n"
+    )
+
+
+def test_a_policy_is_signed_and_verified(cli: Cli, folder: Path) -> None:
+    assert cli("policy", "keygen", "team").out.startswith("team.key signs policies: keep it secret.")
+    unsigned = cli("policy", "verify", "shields.yaml", "--key", "team.pub")
+    assert unsigned.code == 1
+    assert unsigned.err.startswith("shields.yaml: is not signed: there is no shields.yaml.sig beside it")
+    assert (
+        cli("policy", "sign", "shields.yaml", "--key", "team.key").out
+        == "shields.yaml: signed in shields.yaml.sig\n"
+    )
+    verified = cli("policy", "verify", "shields.yaml", "--key", "team.pub")
+    assert (verified.code, verified.out[:29]) == (0, "shields.yaml: signed, digest ")
+    (folder / "shields.yaml").write_text(POLICY + "\n")
+    assert cli("policy", "verify", "shields.yaml", "--key", "team.pub").code == 1
+
+
+def test_a_file_that_is_no_policy_is_not_signed(cli: Cli, folder: Path) -> None:
+    cli("policy", "keygen", "team")
+    outcome = cli("policy", "sign", "mistyped.yaml", "--key", "team.key")
+    assert (outcome.code, outcome.err) == (2, f"agentkit: {MISTYPED}\n")
+    assert not (folder / "mistyped.yaml.sig").exists()

@@ -85,6 +85,7 @@ def test_a_denied_call_is_not_made_and_json_is_that_of_run(cli: Cli, folder: Pat
             "arguments": {"text": "hi"},
             "effect": "write",
             "reason": "the policy or the tool asks for approval",
+            "tainted_arguments": [],
         }
     ]
     cli("sessions", "deny", "alice/2", waiting)

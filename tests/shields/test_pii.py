@@ -13,6 +13,7 @@ from agentkit.shields.pii import MAX_CHARACTERS, PersonalDataShield
 from agentkit.shields.pii_patterns import PersonalKind, find_personal_data
 from agentkit.shields.redaction import merge_findings, redact
 from agentkit.shields.registry import ShieldOptionError, find_shield
+from agentkit.shields.self_test import failed_self_test
 
 
 async def judged(text: str, **options) -> Verdict:
@@ -105,6 +106,14 @@ async def test_a_reason_names_kinds_and_quotes_nothing():
     verdict = await judged("bob@example.org called from 8.8.8.8")
 
     assert verdict.reason == "holds email, ip_address"
+
+
+@pytest.mark.parametrize("kind", PersonalKind)
+async def test_every_choice_of_kinds_passes_its_self_test(kind):
+    shield = PersonalDataShield(kinds=(kind,))
+    await shield.start()
+
+    assert await failed_self_test(shield) is None
 
 
 async def test_an_unknown_region_is_refused_at_start():

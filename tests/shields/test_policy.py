@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from agentkit.shields import Action, Pipeline, Policy, Stage, explain, run_policy_tests
-from agentkit.shields.policy import Mode
+from agentkit.shields.policy_model import Mode
 from agentkit.shields.schema import SCHEMA_PATH, policy_schema
 from tests.shields.fakes import GOOD, policy_for, policy_text
 
@@ -86,6 +86,25 @@ def test_one_matching_always_outweighs_every_never(
     assert policy.approval_for(tool, effect, tainted=tainted) == approval
 
 
+@pytest.mark.parametrize(
+    ("when", "tainted", "tainted_arguments", "asks"),
+    [
+        ("tainted", False, False, False),
+        ("tainted", True, False, True),
+        ("tainted", False, True, True),
+        ("tainted_arguments", True, False, False),
+        ("tainted_arguments", False, True, True),
+    ],
+)
+def test_a_rule_sees_taint_of_the_context_and_of_the_arguments(
+    when: str, tainted: bool, tainted_arguments: bool, asks: bool
+) -> None:
+    rest = f"tools:\n  - {{match: '*', when: {when}, approval: always}}"
+    policy = policy_for(Stage.USER_INPUT, "[]", rest=rest)
+    said = policy.approval_for("send", "write", tainted=tainted, tainted_arguments=tainted_arguments)
+    assert said == ("always" if asks else None)
+
+
 def test_the_default_policy_is_the_example_and_needs_no_model() -> None:
     packaged = Policy.default()
     assert Policy.load(EXAMPLES / "default.yaml").digest == packaged.digest
@@ -137,7 +156,7 @@ def test_a_policy_in_words_names_every_stage_shield_and_failure() -> None:
     assert "(memory):\n  a hit of a is replaced by a short neutral note" in words
     assert "b: fake_marker, used at no stage" in words
     assert "takes over 2000 ms is blocked" in words
-    assert "any tool with effect write or external, once untrusted content was read: always needs" in words
+    assert "any tool with effect write or external, once untrusted content was read, or with some in" in words
 
 
 def test_the_packaged_json_schema_is_current() -> None:

@@ -11,11 +11,13 @@ from typing import Literal
 import anyio.to_thread
 
 from agentkit.errors import ShieldError
+from agentkit.messages import MODEL
 from agentkit.shields.base import Finding, ShieldInput, Stage, Verdict
 from agentkit.shields.code_shield.extract import CodePart, code_parts
 from agentkit.shields.code_shield.python_ast import scan_python
 from agentkit.shields.code_shield.rules import Issue, Severity, load_rules
 from agentkit.shields.registry import register_shield
+from agentkit.shields.self_test import KnownTexts
 
 MAX_CHARACTERS = 200_000
 
@@ -52,6 +54,14 @@ class CodeShield:
 
     async def close(self) -> None:
         """Nothing to free."""
+
+    def known_texts(self) -> KnownTexts:
+        """Return code that runs what a user types as a command, and a sum."""
+        bad, good = (
+            ShieldInput(text=text, stage=Stage.CODE, provenance=MODEL, language="python")
+            for text in ("import os\nos.system(input())", "print(sum(range(10)))")
+        )
+        return KnownTexts(bad=(bad,), good=(good,))
 
 
 def _judge(text: str, *, is_code: bool, language: str | None, block_at: Severity) -> Verdict:
