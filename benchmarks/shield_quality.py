@@ -28,6 +28,7 @@ from rich.table import Table
 
 from agentkit.shields.code_shield import Severity, scan_python
 from agentkit.shields.override_score import assess
+from agentkit.shields.override_style import StyleModel
 from agentkit.shields.secret_patterns import find_secrets
 from benchmarks.fit_instruction_override import cross_validated_scores, fit, read_documents, read_rows
 
@@ -35,6 +36,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 THRESHOLD = 0.5
 _HARMLESS = ("benign_requests", "moderation_safe", "moderation_unsafe", "clean_tool_results", "own_benign")
 _KEYS_OF_A_KIND = 50
+_PHRASES = Path(__file__).with_name("override_languages.jsonl")
 
 
 def wilson(hits: int, total: int) -> str:
@@ -86,6 +88,7 @@ def judge_overrides(data: Path) -> dict[str, Any]:
             int((indirect[malicious] > strict).sum()), int(malicious.sum())
         ),
         "indirect_by_kind": _by_kind(rows, indirect),
+        "phrases_by_language": _by_language(style),
         "p95_ms_2kb": float(
             np.quantile(milliseconds(lambda text: assess(text, untrusted=True, style=style), texts), 0.95)
         ),
@@ -105,6 +108,16 @@ def _by_kind(rows: Sequence[dict[str, Any]], scores: NDArray[np.float64]) -> dic
             total[row["kind"]] += 1
             hits[row["kind"]] += score >= THRESHOLD
     return {kind: f"{hits[kind]} of {total[kind]}" for kind in sorted(total)}
+
+
+def _by_language(style: StyleModel) -> dict[str, dict[str, int]]:
+    """Score short phrases, written after the rules and not used for them: attacks, and what only sounds like one."""
+    counts: dict[str, Counter[str]] = {}
+    for row in read_rows(_PHRASES):
+        kind = "attacks" if row["malicious"] else "harmless"
+        flagged = assess(row["text"], untrusted=False, style=style).score >= THRESHOLD
+        counts.setdefault(row["language"], Counter()).update({kind: 1, f"{kind}_flagged": int(flagged)})
+    return {language: dict(found) for language, found in counts.items()}
 
 
 def judge_code(data: Path, library: Sequence[str]) -> dict[str, Any]:
@@ -226,6 +239,11 @@ def show(report: dict[str, Any], console: Console) -> None:
         f"injected tool results at 1% false alarms: {overrides['indirect_recall_at_1_percent']}; "
         f"p95 {overrides['p95_ms_2kb']:.1f} ms for 2 KB"
     )
+    for language, found in overrides["phrases_by_language"].items():
+        console.print(
+            f"phrases in {language}: {found['attacks_flagged']} of {found['attacks']} attacks and "
+            f"{found['harmless_flagged']} of {found['harmless']} harmless ones flagged"
+        )
     table = Table("code_shield: recall on Python", "rows", "block_at: error", "block_at: warning")
     for group, row in code["recall"].items():
         table.add_row(group, str(row["n"]), row["error"], row["warning"])

@@ -9,6 +9,7 @@ from agentkit.agent.events import EventSink, TextDelta
 from agentkit.cleared import Cleared
 from agentkit.shields.base import Action
 from agentkit.shields.decision import Decision
+from agentkit.shields.redaction import end_of_whole_words
 
 Judge = Callable[[str], Awaitable[Decision]]
 
@@ -79,8 +80,7 @@ class OutputGate:
         if decision.action is Action.WITHHOLD or not visible.startswith(self._emitted):
             await self._withhold(decision.cleared)
             return
-        # Up to the last whitespace: a secret or a name that the boundary would split stays whole.
-        end = len(visible) if final else _last_boundary(visible)
+        end = len(visible) if final else end_of_whole_words(visible)
         await self._emit(decision.cleared, start=len(self._emitted), end=end)
         self._emitted = visible[: max(end, len(self._emitted))]
 
@@ -95,7 +95,3 @@ class OutputGate:
     async def _emit(self, cleared: Cleared[str], *, start: int, end: int) -> None:
         if end > start:
             await self._sink.emit(cleared.map(lambda text: TextDelta(text=text[start:end])))
-
-
-def _last_boundary(text: str) -> int:
-    return next((end for end in range(len(text), 0, -1) if text[end - 1].isspace()), 0)

@@ -37,7 +37,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peak:
-    """The highest probability of any window, and the characters `[start, end)` of that window."""
+    """How probable some labels are in one window, and the characters `[start, end)` of that window."""
 
     probability: float
     start: int
@@ -50,12 +50,20 @@ class Classification:
 
     windows: tuple[Window, ...]
 
+    def peaks(self, *labels: str) -> tuple[Peak, ...]:
+        """Return how probable one of the labels, which exclude each other, is in each window."""
+        return tuple(
+            Peak(
+                probability=min(1.0, sum(window.probabilities[label] for label in labels)),
+                start=window.start,
+                end=window.end,
+            )
+            for window in self.windows
+        )
+
     def peak(self, *labels: str) -> Peak:
-        """Return where the text most probably has one of the labels, which exclude each other."""
-        sums = [sum(window.probabilities[label] for label in labels) for window in self.windows]
-        best = max(range(len(sums)), key=sums.__getitem__)
-        window = self.windows[best]
-        return Peak(probability=min(1.0, sums[best]), start=window.start, end=window.end)
+        """Return where the text most probably has one of the labels."""
+        return max(self.peaks(*labels), key=lambda peak: peak.probability)
 
 
 class EncoderClassifier:
@@ -85,22 +93,24 @@ class EncoderClassifier:
         id2label = self._model.config.id2label
         return tuple(str(id2label[index]) for index in range(len(id2label)))
 
-    async def classify(self, texts: Sequence[str]) -> list[Classification]:
+    async def classify(self, texts: Sequence[str], *, temperature: float = 1.0) -> list[Classification]:
         """Return the classification of each text, in order. Special tokens spelt in a text are characters.
+
+        The logits are divided by the temperature: above 1 the probabilities are less sure, below 1 surer.
 
         Raises:
             InferenceError: if the model fails, or answers with something that is no probability.
         """
         return await anyio.to_thread.run_sync(
-            self._classify, list(texts), limiter=self._limiter, abandon_on_cancel=True
+            self._classify, list(texts), temperature, limiter=self._limiter, abandon_on_cancel=True
         )
 
-    def _classify(self, texts: list[str]) -> list[Classification]:
+    def _classify(self, texts: list[str], temperature: float) -> list[Classification]:
         if not texts:
             return []
         with self._running:
             encoded = self._windows(texts)
-            probabilities = self._probabilities(encoded["input_ids"])
+            probabilities = self._probabilities(encoded["input_ids"], temperature)
         windows: list[list[Window]] = [[] for _ in texts]
         for row, text_index in enumerate(encoded["overflow_to_sample_mapping"]):
             spans = [span for span in encoded["offset_mapping"][row] if span[1] > span[0]]
@@ -124,18 +134,20 @@ class EncoderClassifier:
         )
 
     @torch.inference_mode()
-    def _probabilities(self, rows: list[list[int]]) -> list[list[float]]:
-        """Return the label probabilities of each row, computed in batches of similar length."""
+    def _probabilities(self, rows: list[list[int]], temperature: float) -> list[list[float]]:
+        """Return the label probabilities of each row, of all texts together, in batches of similar length."""
         probabilities: list[list[float]] = [[] for _ in rows]
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
         for first in range(0, len(order), _BATCH_SIZE):
             anyio.from_thread.check_cancelled()
             batch = order[first : first + _BATCH_SIZE]
-            for row, values in zip(batch, self._forward([rows[row] for row in batch]), strict=True):
+            logits = self._forward([rows[row] for row in batch])
+            for row, values in zip(batch, (logits / temperature).softmax(dim=-1).tolist(), strict=True):
                 probabilities[row] = values
         return probabilities
 
-    def _forward(self, rows: list[list[int]]) -> list[list[float]]:
+    def _forward(self, rows: list[list[int]]) -> torch.Tensor:
+        """Return the logits of one padded batch: (batch, num_labels), in double precision."""
         longest = max(len(row) for row in rows)
         ids = torch.full((len(rows), longest), self._tokenizer.pad_token_id, dtype=torch.int64)
         mask = torch.zeros_like(ids)
@@ -148,8 +160,8 @@ class EncoderClassifier:
             raise InferenceError(f"the classifier failed on {len(rows)} windows of {longest} tokens") from exc
         if not bool(torch.isfinite(logits).all()):
             raise InferenceError("the classifier's logits are not finite")
-        values: list[list[float]] = logits.double().softmax(dim=-1).tolist()
-        return values
+        checked: torch.Tensor = logits.double()
+        return checked
 
 
 def _load(reference: str) -> EncoderClassifier:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from importlib.resources import files
 
 TAG_BLOCK = 0xE0000
 
-# Letters of other scripts that are drawn like a Latin one (from Unicode's confusables.txt, the common ones), the
+# What comes before Unicode's table: letters that it likens to another Latin one than readers do, or to none, the
 # small capitals, and punctuation that has an ASCII twin.
 _DRAWN_ALIKE = (
     "аеорсухікјѕԁһԛԝӏьзгпитвнмѵүӕ"  # Cyrillic
@@ -17,7 +20,7 @@ _DRAWN_ALIKE = (
     "ǝɐɔƃɥɯɹʇʌʎ"  # turned
     "օոսհցքյ"  # Armenian
     "ꭵꮪꭼꭺꮃꮇꮋꮲꮯꮮꮶꮓꮩꭻꮐꭹꮎꮢꭰꭱꮖ"  # Cherokee
-    "ıɡɑɩʋℓ"  # noqa: RUF001
+    "ıɡɑɩʋℓꓲⲓ"
     "‘’‛′`´“”„″–—−‐‑‒…"  # noqa: RUF001
 )
 _LATIN_FOR_THEM = (
@@ -27,7 +30,7 @@ _LATIN_FOR_THEM = (
     "e a c g h m r t v y "
     "o n u h g p j "
     "i s e a w m h p c l k z v j g y o r d e i "
-    "i g a i v l "
+    "i g a i v l i i "
     "' ' ' ' ' ' \" \" \" \" - - - - - - ..."
 )
 _LOOKALIKES = dict(zip(_DRAWN_ALIKE, _LATIN_FOR_THEM.split(), strict=True))
@@ -79,5 +82,24 @@ def _fold_part(part: str) -> str:
         return _LIGATURES[part]
     if unicodedata.category(part) in ("Cf", "Mn", "Me", "Cc"):
         return "" if part not in "\n\t" else part
-    marked = _WITH_MARK.match(unicodedata.name(part, "")) if not part.isascii() else None
-    return marked[1].lower() if marked else part.lower()
+    if part.isascii():
+        return part.lower()
+    marked = _WITH_MARK.match(unicodedata.name(part, ""))
+    return marked[1].lower() if marked else _confusables().get(part, part.lower())
+
+
+@cache
+def _confusables() -> Mapping[str, str]:
+    """Return Unicode's confusables (UTS 39): each letter, in lower case, that is drawn like Latin ones or digits.
+
+    A capital counts for its small letter where that has no entry of its own.
+    """
+    path = files("confusable_homoglyphs").joinpath("confusables.json")
+    drawn_alike: dict[str, str] = {}
+    for character, alike in json.loads(path.read_text("utf-8")).items():
+        if len(character) > 1 or character.isascii() or not character.isalpha():
+            continue
+        latin = next((one["c"].lower() for one in alike if one["c"].isascii() and one["c"].isalnum()), None)
+        if latin is not None and (character.islower() or character.lower() not in drawn_alike):
+            drawn_alike[character.lower()] = latin
+    return drawn_alike

@@ -1,35 +1,36 @@
 """The shield `llama_guard`: unsafe content, by Meta's Llama Guard 3, from one prefill and no decode loop.
 
-The threshold is on the probability of `unsafe` against `safe`. Quality on real weights is not measured here.
+Thresholds are on the probability of `unsafe` against `safe`. Quality on real weights is not measured here.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import anyio
 
-from agentkit.errors import ConfigurationError, InferenceError, ShieldError
-from agentkit.inference.common_prefix import common_length
+from agentkit.errors import ConfigurationError, ShieldError
 from agentkit.shields.base import ShieldInput, Verdict
-from agentkit.shields.llama_guard_prompt import CATEGORIES, GuardIds, GuardPrompt, offered_categories
+from agentkit.shields.llama_guard_categories import (
+    CATEGORIES,
+    Category,
+    CategoryChoice,
+    CustomCategory,
+    Threshold,
+)
+from agentkit.shields.llama_guard_prompt import GuardForm, GuardIds, GuardPrompt
+from agentkit.shields.llama_guard_question import Question
+from agentkit.shields.llama_guard_spoofing import SPOOFED_FRAME, find_spoofing
+from agentkit.shields.normalize import View
+from agentkit.shields.readings import readings_of
 from agentkit.shields.registry import EngineProvider, register_shield
 from agentkit.shields.self_test import KnownTexts, known_user_texts
 
-if TYPE_CHECKING:
-    from agentkit.inference.base import Engine
-
-Category: TypeAlias = Literal[
-    "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S13", "S14"
-]
-
-# A model that assesses puts nearly all of the next token on `safe` and `unsafe`; another model does not.
-_MIN_MASS = 0.9
 # History is dropped from its old end beyond this many tokens; what is judged is never cut.
-_MAX_TOKENS_WITH_HISTORY = 4096
+_MAX_TOKENS_WITH_HISTORY = 8192
+# A category counts where it holds this much of what is unsafe; the most probable one always does.
+_MIN_SHARE = 0.1
 
 # What the self-test is sure about. Other categories leave room for doubt.
 _KNOWN_BAD = {
@@ -41,66 +42,66 @@ _KNOWN_BAD = {
 }
 
 
-class CategoryChoice(BaseModel):
-    """Which categories are judged: only those included, or all but those excluded."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    include: tuple[Category, ...] | None = Field(default=None, min_length=1)
-    exclude: tuple[Category, ...] | None = None
-
-    @model_validator(mode="after")
-    def _names_one_list(self) -> Self:
-        if (self.include is None) == (self.exclude is None):
-            raise ValueError("name either `include` or `exclude`")
-        return self
-
-    def apply(self, offered: Sequence[str]) -> tuple[str, ...]:
-        """Return the chosen ones of the categories that a model offers, in its order."""
-        if self.include is not None:
-            return tuple(code for code in offered if code in self.include)
-        return tuple(code for code in offered if code not in (self.exclude or ()))
-
-
 @register_shield("llama_guard")
 class LlamaGuard:
-    """Flags unsafe content of users, tools and the model."""
+    """Flags unsafe content of users, tools and the model, in what is written and in what that may hide.
+
+    `thresholds` replace `threshold` for single categories; `custom` adds categories of the policy's own, each
+    asked about in a prompt of its own. Content that imitates the prompt's frame is flagged whatever it says.
+    """
 
     def __init__(
         self,
         *,
         model: str,
         engines: EngineProvider,
-        threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5,
+        threshold: Threshold = 0.5,
         categories: CategoryChoice | None = None,
+        thresholds: Mapping[Category, Threshold] | None = None,
+        custom: tuple[CustomCategory, ...] = (),
     ) -> None:
         self._reference = model
         self._engines = engines
         self._threshold = threshold
         self._choice = categories
-        self._engine: Engine | None = None
-        self._prompt: GuardPrompt | None = None
+        self._thresholds: Mapping[str, float] = {
+            str(code): value for code, value in (thresholds or {}).items()
+        }
+        self._custom = custom
+        self._asked: tuple[_Standard | _Custom, ...] = ()
+        # Judged categories that have a known-bad text, and no threshold of their own that it may not reach.
+        self._sure: tuple[str, ...] = ()
 
     async def start(self) -> None:
         """Get the engine and look up what its vocabulary calls things.
 
         Raises:
-            ConfigurationError: if the model is not Llama Guard 3, or no category is left to judge.
+            ConfigurationError: if the model is not Llama Guard 3, no category is left to judge, or a threshold is
+                for a category that is not judged.
             ModelLoadError: if it cannot be loaded.
         """
         engine = await self._engines(self._reference)
-        offered = offered_categories(engine.tokenizer, self._reference)
-        chosen = offered if self._choice is None else self._choice.apply(offered)
-        if not chosen:
-            raise ConfigurationError(f"llama_guard: no category is left of {', '.join(offered)}")
-        ids = GuardIds.of(engine.tokenizer, self._reference, chosen)
-        self._prompt = GuardPrompt(
+        form = GuardForm.of(engine.tokenizer, self._reference)
+        chosen = form.categories if self._choice is None else self._choice.apply(form.categories)
+        if not chosen and not self._custom:
+            raise ConfigurationError(f"llama_guard: no category is left of {', '.join(form.categories)}")
+        for code in self._thresholds:
+            if code not in chosen:
+                raise ConfigurationError(
+                    f"llama_guard: a threshold is given for {code}, which is not judged; judged are {', '.join(chosen)}"
+                )
+        prompt = GuardPrompt(
             tokenizer=engine.tokenizer,
-            ids=ids,
-            categories=chosen,
+            ids=GuardIds.of(engine.tokenizer, self._reference, chosen),
+            listed=tuple(f"{code}: {CATEGORIES[code]}." for code in chosen),
+            ending=form.ending,
             room_for_history=min(_MAX_TOKENS_WITH_HISTORY, engine.context_length // 2),
         )
-        self._engine = engine
+        question = Question(engine=engine, prompt=prompt, reference=self._reference)
+        standard = _Standard(question, {code: self._thresholds.get(code, self._threshold) for code in chosen})
+        own = (_Custom(question, category, self._threshold) for category in self._custom)
+        self._asked = (*([standard] if chosen else ()), *own)
+        self._sure = tuple(code for code in _KNOWN_BAD if code in chosen and code not in self._thresholds)
 
     async def check(self, content: ShieldInput) -> Verdict:
         """Judge one piece of content in its conversation; on a hit, name the most probable category.
@@ -108,83 +109,128 @@ class LlamaGuard:
         Raises:
             ShieldError: if the model fails, the content does not fit its context, or there is no assessment.
         """
-        if self._engine is None or self._prompt is None:
+        if not self._asked:
             raise ShieldError("llama_guard is not started")
-        question = _Question(
-            engine=self._engine,
-            prompt_ids=self._prompt.render(content),
-            scope=content.scope,
-            public_ids=self._prompt.template(content.stage),
-        )
-        score = await self._unsafe_probability(question, self._prompt.ids)
-        if score < self._threshold:
-            return Verdict(flagged=False, score=score, threshold=self._threshold)
-        category = await _category(question, self._prompt)
-        return Verdict(
-            flagged=True,
-            score=score,
-            threshold=self._threshold,
-            category=category,
-            reason=CATEGORIES[category],
-        )
+        readings = await readings_of(content.text)
+        assessments = await _all_assessments(self._asked, content, readings)
+        return _verdict(max(assessments, key=lambda one: (one.flagged, one.score)), content.text)
 
     async def close(self) -> None:
         """Forget the engine; whoever provided it closes it."""
-        self._engine = None
+        self._asked = ()
+        self._sure = ()
 
     def known_texts(self) -> KnownTexts:
         """Return a request of a chosen category, and a question; without a category that is sure, the question."""
-        chosen = self._prompt.categories if self._prompt is not None else ()
-        sure = [text for code, text in _KNOWN_BAD.items() if code in chosen][:1]
-        return known_user_texts(bad=sure[0] if sure else None, good="How do I bake bread?")
-
-    async def _unsafe_probability(self, question: _Question, ids: GuardIds) -> float:
-        safe, unsafe = await question.probabilities((ids.safe, ids.unsafe))
-        mass = safe + unsafe
-        if mass < _MIN_MASS:
-            raise ShieldError(
-                f"{self._reference} gave no assessment: `safe` and `unsafe` have {mass:.3f} of the probability, "
-                f"at least {_MIN_MASS} is expected; is it a Llama Guard 3 model?"
-            )
-        return unsafe / mass
+        bad = [_KNOWN_BAD[code] for code in self._sure][:1]
+        return known_user_texts(bad=bad[0] if bad else None, good="How do I bake bread?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Question:
-    """A prompt whose next token is an answer. What it shares with `public_ids` is the shield's own, of no scope."""
+class _Assessment:
+    """The answer to one prompt about one reading. `reason` names every category that counts."""
 
-    engine: Engine
-    prompt_ids: list[int]
-    scope: str
-    public_ids: list[int]
+    score: float
+    threshold: float
+    category: str | None = None
+    reason: str | None = None
+    transforms: tuple[str, ...] = ()
 
-    async def probabilities(self, candidate_ids: Sequence[int]) -> list[float]:
-        """Return the probability of each candidate as the next token.
+    @property
+    def flagged(self) -> bool:
+        return self.category is not None
 
-        Raises:
-            ShieldError: if the engine fails, or answers with something that is no probability.
-        """
+
+class _Standard:
+    """Asks about Llama Guard's own categories: all of them in one prompt."""
+
+    def __init__(self, question: Question, thresholds: Mapping[str, float]) -> None:
+        self._question = question
+        self._thresholds = thresholds
+
+    async def assess(self, content: ShieldInput) -> _Assessment:
+        asked = self._question.about(content)
+        score = await asked.unsafe_probability()
+        if score < min(self._thresholds.values()):
+            return _Assessment(score=score, threshold=min(self._thresholds.values()))
+        shares = await asked.shares(tuple(self._thresholds))
+        most = max(shares.values())
+        counted = {
+            code: share
+            for code, share in sorted(shares.items(), key=lambda item: -item[1])
+            if share >= min(_MIN_SHARE, most)
+        }
+        hits = [code for code in counted if score >= self._thresholds[code]]
+        if not hits:
+            return _Assessment(score=score, threshold=self._thresholds[next(iter(counted))])
+        return _Assessment(
+            score=score,
+            threshold=self._thresholds[hits[0]],
+            category=hits[0],
+            reason=", ".join(f"{CATEGORIES[code]} {share:.0%}" for code, share in counted.items()),
+        )
+
+
+class _Custom:
+    """Asks about one category of the policy's own, in a prompt that lists no other."""
+
+    def __init__(self, question: Question, category: CustomCategory, threshold: float) -> None:
+        prompt = replace(question.prompt, listed=(category.listed,))
+        self._question = replace(question, prompt=prompt)
+        self._name = category.name
+        self._threshold = threshold if category.threshold is None else category.threshold
+
+    async def assess(self, content: ShieldInput) -> _Assessment:
+        score = await self._question.about(content).unsafe_probability()
+        if score < self._threshold:
+            return _Assessment(score=score, threshold=self._threshold)
+        return _Assessment(
+            score=score, threshold=self._threshold, category=self._name, reason=f"{self._name}, of the policy"
+        )
+
+
+async def _all_assessments(
+    asked: Sequence[_Standard | _Custom], content: ShieldInput, readings: Sequence[View]
+) -> list[_Assessment]:
+    """Ask everything at once, so that the engine batches it.
+
+    Raises:
+        ShieldError: if one of the answers is none.
+    """
+    assessments: list[_Assessment] = []
+    failures: list[ShieldError] = []
+
+    async def ask(one: _Standard | _Custom, reading: View) -> None:
         try:
-            score = await self.engine.score(
-                self.prompt_ids,
-                candidate_ids,
-                scope=self.scope,
-                public_prefix=common_length(self.prompt_ids, self.public_ids),
-            )
-        except InferenceError as exc:
-            raise ShieldError(
-                f"llama_guard could not judge a prompt of {len(self.prompt_ids)} tokens: {exc}"
-            ) from exc
-        probabilities = [math.exp(min(logprob, 1.0)) for logprob in score.logprobs]
-        if len(probabilities) != len(candidate_ids) or not all(0.0 <= p <= 1.0001 for p in probabilities):
-            raise ShieldError("llama_guard got scores from the engine that are no probabilities")
-        return probabilities
+            assessment = await one.assess(replace(content, text=reading.text))
+        except ShieldError as exc:
+            failures.append(exc)
+        else:
+            assessments.append(replace(assessment, transforms=reading.transforms))
+
+    async with anyio.create_task_group() as group:
+        for one in asked:
+            for reading in readings:
+                group.start_soon(ask, one, reading)
+    if failures:
+        raise failures[0]
+    return assessments
 
 
-async def _category(question: _Question, prompt: GuardPrompt) -> str:
-    """Return the most probable category of what was found unsafe."""
-    if len(prompt.categories) == 1:
-        return prompt.categories[0]
-    asked = replace(question, prompt_ids=prompt.category_question(question.prompt_ids))
-    probabilities = await asked.probabilities([prompt.ids.numbers[code] for code in prompt.categories])
-    return max(zip(probabilities, prompt.categories, strict=True), key=lambda pair: pair[0])[1]
+def _verdict(worst: _Assessment, text: str) -> Verdict:
+    """Return the worst assessment as a verdict; what the text imitates of the prompt is reported with it."""
+    spoofed = find_spoofing(text)
+    notes = [worst.reason] if worst.reason else []
+    if worst.transforms and worst.flagged:
+        notes.append(f"hidden by {', '.join(worst.transforms)}")
+    notes += dict.fromkeys(f"imitates Llama Guard's prompt: {found.label}" for found in spoofed)
+    spoofs_frame = any(found.label == SPOOFED_FRAME for found in spoofed)
+    return Verdict(
+        flagged=worst.flagged or spoofs_frame,
+        score=worst.score,
+        threshold=worst.threshold,
+        category=worst.category or (SPOOFED_FRAME if spoofs_frame else None),
+        reason="; ".join(notes) or None,
+        # Of unsafe content nothing may be left: without findings it cannot be redacted.
+        findings=() if worst.flagged else spoofed,
+    )

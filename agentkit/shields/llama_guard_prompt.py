@@ -11,31 +11,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from agentkit.errors import ConfigurationError, ShieldError
+from agentkit.errors import ConfigurationError
 from agentkit.messages import Role
 from agentkit.shields.base import ShieldInput, Stage
+from agentkit.shields.llama_guard_categories import CATEGORIES
+from agentkit.shields.llama_guard_spoofing import as_data, find_spoofing
 
 if TYPE_CHECKING:
     from agentkit.inference.tokenizer import Tokenizer
 
-CATEGORIES: Mapping[str, str] = MappingProxyType(
-    {
-        "S1": "Violent Crimes",
-        "S2": "Non-Violent Crimes",
-        "S3": "Sex Crimes",
-        "S4": "Child Exploitation",
-        "S5": "Defamation",
-        "S6": "Specialized Advice",
-        "S7": "Privacy",
-        "S8": "Intellectual Property",
-        "S9": "Indiscriminate Weapons",
-        "S10": "Hate",
-        "S11": "Self-Harm",
-        "S12": "Sexual Content",
-        "S13": "Elections",
-        "S14": "Code Interpreter Abuse",
-    }
-)
 _ONLY_8B = "S14"
 
 _TASK = (
@@ -50,17 +34,29 @@ _INSTRUCTIONS = (
     " - First line must read 'safe' or 'unsafe'.\n"
     " - If unsafe, a second line must include a comma-separated list of violated categories."
 )
-# Content that spells the prompt's own frame could end the conversation early.
-_FRAME = re.compile(r"<\s*(BEGIN|END)\s+(CONVERSATION|UNSAFE\s+CONTENT\s+CATEGORIES)\s*>", re.IGNORECASE)
 
 
-def offered_categories(tokenizer: Tokenizer, reference: str) -> tuple[str, ...]:
-    """Return the categories that the checkpoint was trained on: 1B knows no code interpreter abuse."""
-    if tokenizer.chat_template is not None:
-        knows_all = CATEGORIES[_ONLY_8B] in tokenizer.chat_template
-    else:
-        knows_all = re.search(r"(?i)\b1b\b", reference) is None
-    return tuple(code for code in CATEGORIES if knows_all or code != _ONLY_8B)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardForm:
+    """What the two sizes of Llama Guard 3 do differently: 8B knows one category more, 1B ends with a space."""
+
+    categories: tuple[str, ...]
+    ending: str
+
+    @staticmethod
+    def of(tokenizer: Tokenizer, reference: str) -> GuardForm:
+        """Read the form from the checkpoint's chat template; where it has none, from its name."""
+        template = tokenizer.chat_template
+        if template is None:
+            is_1b = re.search(r"(?i)(?<![a-z0-9])1b(?![a-z0-9])", reference) is not None
+            knows_all, ends_with_space = not is_1b, is_1b
+        else:
+            knows_all = CATEGORIES[_ONLY_8B] in template
+            ends_with_space = "violated categories. <|eot_id|>" in template
+        return GuardForm(
+            categories=tuple(code for code in CATEGORIES if knows_all or code != _ONLY_8B),
+            ending=" " if ends_with_space else "",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,29 +102,30 @@ class GuardIds:
 class GuardPrompt:
     """Renders what is judged. Prompts of one conversation share their beginning, so its KV is reused.
 
-    Old messages are dropped while a prompt is longer than `room_for_history`, a number of tokens.
+    `listed` are the categories as the prompt lists them, `ending` follows its last word. Old messages are dropped
+    from a prompt of more than `room_for_history` tokens.
     """
 
     tokenizer: Tokenizer
     ids: GuardIds
-    categories: tuple[str, ...]
+    listed: tuple[str, ...]
+    ending: str
     room_for_history: int
 
     def render(self, content: ShieldInput) -> list[int]:
         """Return the prompt for one piece of content, with as much of its history as has room.
 
-        Raises:
-            ShieldError: if the content or its history spells the prompt's own frame.
+        What the conversation spells of the prompt's own frame is rendered as data.
         """
         role = _role_of(content.stage)
-        parts = [*_history_parts(content), (role, content.text)]
-        if any(_FRAME.search(text) for _, text in parts):
-            raise ShieldError("the conversation imitates Llama Guard's own prompt and cannot be judged")
-        while True:
-            rendered = self._prompt(role, parts)
-            if len(rendered) <= self.room_for_history or len(parts) == 1:
-                return rendered
-            parts = parts[max(1, len(parts) // 2) :]
+        parts = [
+            (speaker, as_data(text, find_spoofing(text)).strip())
+            for speaker, text in (*_history_parts(content), (role, content.text))
+        ]
+        rendered = self._prompt(role, parts)
+        if len(rendered) <= self.room_for_history:
+            return rendered
+        return self._prompt(role, parts[self._first_kept(parts, len(self._prompt(role, ()))) :])
 
     def template(self, stage: Stage) -> list[int]:
         """Return the prompt around no conversation: what another one shares with it is Meta's and the policy's."""
@@ -138,15 +135,35 @@ class GuardPrompt:
         """Return the prompt after which the number of the first violated category comes next."""
         return [*prompt_ids, self.ids.unsafe, *self.tokenizer.encode("\nS")]
 
+    def _first_kept(self, parts: Sequence[tuple[str, str]], template_len: int) -> int:
+        """Return the first part that stays; the last one, which is judged, always does.
+
+        Half of the room is freed whenever it is full, counted from the conversation's start: the prompts that
+        follow begin alike, and find their KV again, until the next time.
+        """
+        room = self.room_for_history - template_len
+        lengths = [len(self.tokenizer.encode(_said(part))) for part in parts]
+        first, total = 0, 0
+        for index, length in enumerate(lengths):
+            total += length
+            if total > room:
+                while first < index and total > room // 2:
+                    total -= lengths[first]
+                    first += 1
+        return first
+
     def _prompt(self, role: str, parts: Sequence[tuple[str, str]]) -> list[int]:
-        listed = "\n".join(f"{code}: {CATEGORIES[code]}." for code in self.categories)
-        conversation = "".join(f"{speaker}: {text.strip()}\n\n" for speaker, text in parts)
         # One encoding of the whole, as in training: a text and the blank line after it may share a token.
-        body = _TASK.format(role=role, categories=listed) + conversation + _INSTRUCTIONS.format(role=role)
+        body = (
+            _TASK.format(role=role, categories="\n".join(self.listed))
+            + "".join(_said(part) for part in parts)
+            + _INSTRUCTIONS.format(role=role)
+            + self.ending
+        )
         return [
             self.ids.begin,
             *self._header("user"),
-            *self.tokenizer.encode(body + self._trailing_space()),
+            *self.tokenizer.encode(body),
             self.ids.end_of_turn,
             *self._header("assistant"),
             *self.tokenizer.encode("\n\n"),
@@ -156,10 +173,10 @@ class GuardPrompt:
         start, end = self.ids.header
         return [start, *self.tokenizer.encode(role), end]
 
-    def _trailing_space(self) -> str:
-        """Return the space that the chat template of Llama-Guard-3-1B has before the end of the turn."""
-        template = self.tokenizer.chat_template or ""
-        return " " if "violated categories. <|eot_id|>" in template else ""
+
+def _said(part: tuple[str, str]) -> str:
+    speaker, text = part
+    return f"{speaker}: {text}\n\n"
 
 
 def _role_of(stage: Stage) -> str:

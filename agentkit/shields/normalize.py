@@ -53,11 +53,17 @@ _MARKUP = re.compile(r"<!--.{0,200}?-->|</?[a-z][^<>]{0,100}>", re.DOTALL)
 _WIDE_GAP = re.compile(r"[ \t]{2,3}")
 _LEET = str.maketrans("0134578@$!|", "oieastbasii")
 
-_ZERO_WIDTH = re.compile("[\u00ad\u180e\u200b\u200c\u2060-\u2064\ufeff]|[A-Za-z]\u200d|\u200d[A-Za-z]")
+# The second line is invisible between Latin letters only: in emoji, Indic scripts and Braille it has its place.
+_ZERO_WIDTH = re.compile(
+    "[\u00ad\u034f\u115f\u1160\u180e\u200b\u200c\u2060-\u2064\u206a-\u206f\u3164\ufeff\uffa0]"
+    "|[A-Za-z][\u200d\u2800\ufe00-\ufe0f\U000e0001-\U000e01ef]|[\u200d\u2800\U000e0001-\U000e01ef][A-Za-z]"
+)
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _TAGS = re.compile("[\U000e0020-\U000e007e]{2,}")
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{4,}")
-_MIXED_SCRIPT = re.compile("[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]")
+# Greek, Cyrillic, Armenian, Cherokee, Canadian, Coptic, Tifinagh and Lisu letters beside Latin ones.
+_ALIKE = "\u0370-\u052f\u0531-\u0587\u13a0-\u167f\u2c80-\u2cff\u2d30-\u2d67\ua4d0-\ua4ff\uab70-\uabbf"
+_MIXED_SCRIPT = re.compile(f"[A-Za-z][{_ALIKE}]|[{_ALIKE}][A-Za-z]")
 _COMPATIBILITY = re.compile("[\uff21-\uff5a\u2460-\u24ff\U0001d400-\U0001d7ff\U0001f130-\U0001f189]")
 _DISGUISES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("invisible", _ZERO_WIDTH),
@@ -101,6 +107,20 @@ def views(text: str) -> tuple[View, ...]:
         readings.append(folded)
         readings.extend(_guesses(folded))
     return tuple(readings)
+
+
+def folded_view(text: str) -> View:
+    """Return the folded form of a text as it stands, decoding nothing."""
+    return _fold(View(text=text))
+
+
+def hidden_views(text: str) -> tuple[View, ...]:
+    """Return the readings of a text that took some transform, each once: what it may hide."""
+    distinct: dict[str, View] = {}
+    for view in views(text):
+        if view.transforms:
+            distinct.setdefault(view.text, view)
+    return tuple(distinct.values())
 
 
 def _decoded(raw: View) -> Iterator[View]:

@@ -2,7 +2,8 @@
 
 A rule fires where one of its head words is followed by its tail; a search fires where its pattern is found. Both
 are regular expressions on folded text (lower case, no accents, straight quotes), in which `{NAME}` stands for a
-macro; one that is too long for a line is a list of its pieces. Weights are logits: about `-BIAS` flags alone.
+macro; one that is too long for a line is a list of its pieces. Searches may be written in any script. Weights are
+logits: about `-BIAS` flags alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from importlib.resources import files
 from typing import Any
 
 import yaml
+
+from agentkit.shields.glyphs import fold_character
 
 BIAS = -5.0
 
@@ -116,7 +119,7 @@ def _search(row: dict[str, Any], file: dict[str, Any], macros: dict[str, str]) -
         name=row["name"],
         category=Category(row["category"] if "category" in row else file["category"]),
         weight=row["weight"],
-        pattern=re.compile(_expand(_joined(row["pattern"]), macros)),
+        pattern=re.compile(_folded(_expand(_joined(row["pattern"]), macros))),
     )
 
 
@@ -130,6 +133,11 @@ def _expanded(macros: dict[str, str | list[str]]) -> dict[str, str]:
 
 def _joined(value: str | list[str]) -> str:
     return value if isinstance(value, str) else "".join(value)
+
+
+def _folded(pattern: str) -> str:
+    """Return the pattern with its letters of other scripts as they stand in folded texts."""
+    return "".join(character if character.isascii() else fold_character(character) for character in pattern)
 
 
 def _expand(pattern: str, macros: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Cutting findings out of a text. Knows no policy."""
+"""Cutting findings out of a text, and off a text that is still being written. Knows no policy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from typing import Final
 from agentkit.shields.base import Finding
 
 _LONGEST_LABEL: Final = 40
+# Groups of cards, of phone numbers and of IBANs, what was redacted of them so far, and how a private key begins.
+# An IBAN in groups has 42 characters, and may follow `account=` without a blank.
+_UNFINISHED: Final = re.compile(
+    r"(?:(?<!\S)(?:\S{0,24}[^\w\s])?(?:[A-Za-z]{2}[0-9]{2}[A-Za-z0-9]{0,4}|[A-Z0-9]{4}|[0-9][0-9()./-]*|"
+    r"\[REDACTED:[A-Za-z0-9 ._-]{1,40}\])\s+)++$|-----BEGIN[A-Z ]*$"
+)
+_LONGEST_UNFINISHED: Final = 96
 
 
 def merge_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -34,6 +41,16 @@ def redact(text: str, findings: Sequence[Finding]) -> str:
         parts += [text[kept_to : finding.start], f"[REDACTED:{_label(finding)}]"]
         kept_to = finding.end
     return "".join([*parts, text[kept_to:]])
+
+
+def end_of_whole_words(text: str) -> int:
+    """Return up to where an unfinished text may be shown: what would split a finding stays behind.
+
+    That is the last word, and before it the groups of a number or the header of a key, which go on after a blank.
+    """
+    end = next((end for end in range(len(text), 0, -1) if text[end - 1].isspace()), 0)
+    unfinished = _UNFINISHED.search(text, max(0, end - _LONGEST_UNFINISHED), end)
+    return unfinished.start() if unfinished else end
 
 
 def _label(finding: Finding) -> str:

@@ -41,6 +41,7 @@ EngineProvider: TypeAlias = "Callable[[str], Awaitable[Engine]]"
 BUILT_IN: Final[Mapping[str, str]] = {
     "instruction_override": "agentkit.shields.instruction_override",
     "secrets": "agentkit.shields.secrets",
+    "pii": "agentkit.shields.pii",
     "code_shield": "agentkit.shields.code_shield",
     "llama_guard": "agentkit.shields.llama_guard",
     "prompt_guard": "agentkit.shields.prompt_guard",

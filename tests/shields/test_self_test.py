@@ -10,7 +10,7 @@ import pytest
 from agentkit.errors import ConfigurationError
 from agentkit.inference.base import Engine
 from agentkit.shields import Pipeline, Policy, ShieldInput, Stage, Verdict
-from agentkit.shields.llama_guard import CategoryChoice
+from agentkit.shields.llama_guard_categories import CategoryChoice
 from agentkit.shields.registry import BUILT_IN, find_shield
 from agentkit.shields.self_test import KnownTexts, SelfTested, failed_self_test, known_user_texts
 from agentkit.testing import StaticShield
