@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from agentkit.inference.base import SamplingParams as SamplingParams
     from agentkit.inference.config import EngineConfig as EngineConfig
     from agentkit.inference.engine import LocalEngine as LocalEngine
+    from agentkit.inference.formats.prompt_format import PromptFormat as PromptFormat
     from agentkit.memory.in_process import MemoryStore as MemoryStore
     from agentkit.memory.knowledge import Document as Document
     from agentkit.memory.knowledge import Embedder as Embedder
@@ -129,6 +130,7 @@ _HOMES = {
     "inference.base": ("Engine", "SamplingParams"),
     "inference.config": ("EngineConfig",),
     "inference.engine": ("LocalEngine",),
+    "inference.formats.prompt_format": ("PromptFormat",),
     "memory.in_process": ("MemoryStore",),
     "memory.knowledge": ("Document", "Embedder", "KnowledgeStore"),
     "memory.postgres": ("PostgresStore",),

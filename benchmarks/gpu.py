@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, get_args
 
 import torch
 
 from agentkit.inference.config import ModelConfig
 from agentkit.inference.model import PAGE_TOKENS, LlamaModel
-from benchmarks.gpu_checks import CheckError, check_kernel, check_steps, require_small
+from benchmarks.gpu_checks import CheckError, check_kernel, check_products, check_steps, require_small
 from benchmarks.gpu_engine import (
     decode_pages,
     decode_seconds,
@@ -30,7 +30,7 @@ from benchmarks.gpu_engine import (
     new_runner,
 )
 from benchmarks.gpu_machine import GIB, Floors, Machine
-from benchmarks.gpu_model import LLAMA_31_8B, TINY, Cost, cost_of, random_tensors
+from benchmarks.gpu_model import LLAMA_31_8B, TINY, Cost, QuantizedWeights, cost_of, random_tensors
 from benchmarks.gpu_peer import Peer, PeerTimes, peer_bytes
 
 TARGET = 0.85
@@ -87,18 +87,19 @@ SMALL = Plan(
 
 
 class Bench:
-    """One model on one machine, ours and the peer's around the same weights."""
+    """One model on one machine, ours and the peer's around the same weights; and ours again with quantised ones."""
 
-    def __init__(self, plan: Plan, device: torch.device) -> None:
+    def __init__(self, plan: Plan, device: torch.device, quantized: Sequence[QuantizedWeights] = ()) -> None:
         self.plan = plan
+        self._quantized = quantized
         self.machine = Machine(device)
         self.floors: Floors = self.machine.floors(
             buffer_bytes=plan.buffer_bytes, matrix_size=plan.matrix_size
         )
         self.cost: Cost = cost_of(plan.config, plan.dtype)
-        tensors = random_tensors(plan.config, device=device, dtype=plan.dtype)
-        self.model = LlamaModel(plan.config, tensors)
-        self.peer = Peer(plan.config, tensors)
+        self._tensors = random_tensors(plan.config, device=device, dtype=plan.dtype)
+        self.model = LlamaModel(plan.config, self._tensors)
+        self.peer = Peer(plan.config, self._tensors)
         self._page_bytes = self.model.page_bytes(PAGE_TOKENS)
         self._peer_prefill: dict[int, PeerTimes | str] = {}
 
@@ -108,12 +109,21 @@ class Bench:
         Raises:
             CheckError: where something differs.
         """
-        errors = check_steps(self.model, new_runner(self.model, self.model.new_pool(16)), steps=30)
+        errors = self._check_steps(self.model)
         interpreted = os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton") is not None
-        if self.machine.is_gpu or interpreted:
+        has_kernels = self.machine.is_gpu or interpreted
+        if has_kernels:
             errors |= check_kernel(self.plan.config, self.machine.device, self.plan.dtype)
+        for weights in self._quantized:
+            if has_kernels:
+                errors |= check_products(weights, self.plan.config, self.machine.device, self.plan.dtype)
+            steps = self._check_steps(LlamaModel(self.plan.config, self._tensors, weights=weights))
+            errors |= {f"{weights}, {name}": error for name, error in steps.items()}
         require_small(errors)
         return errors
+
+    def _check_steps(self, model: LlamaModel) -> dict[str, float]:
+        return check_steps(model, new_runner(model, model.new_pool(16)), steps=30)
 
     def rows(self) -> Iterator[Row]:
         """Measure everything, the longest last."""
@@ -121,14 +131,36 @@ class Bench:
             for batch in self.plan.batches:
                 yield self._decode(batch, context)
             yield from self._prefill(context)
+        for weights in self._quantized:
+            yield from self._decode_quantized(weights)
+
+    def _decode_quantized(self, weights: QuantizedWeights) -> Iterator[Row]:
+        """Measure the decode steps again, beside what the smaller weights take to read."""
+        model = LlamaModel(self.plan.config, self._tensors, weights=weights)
+        cost = cost_of(self.plan.config, self.plan.dtype, weights)
+        for context in self.plan.contexts:
+            for batch in self.plan.batches:
+                yield row(
+                    f"decode, {weights}",
+                    batch=batch,
+                    context=context,
+                    tokens=batch,
+                    ours=self._decode_seconds(model, batch, context),
+                    floor=cost.decode_bytes(batch=batch, context=context) / self.floors.bytes_per_second,
+                    theirs="has the weights as they were",
+                )
+
+    def _decode_seconds(self, model: LlamaModel, batch: int, context: int) -> float | str:
+        steps = self.plan.steps
+        return self._measured(
+            decode_pages(batch=batch, context=context, steps=steps) * self._page_bytes,
+            lambda: decode_seconds(model, self.machine, batch=batch, context=context, steps=steps),
+        )
 
     def _decode(self, batch: int, context: int) -> Row:
         """Measure a decode step of some sequences of one length."""
         plan = self.plan
-        ours = self._measured(
-            decode_pages(batch=batch, context=context, steps=plan.steps) * self._page_bytes,
-            lambda: decode_seconds(self.model, self.machine, batch=batch, context=context, steps=plan.steps),
-        )
+        ours = self._decode_seconds(self.model, batch, context)
         theirs = self._measured(
             peer_bytes(plan.config, batch=batch, context=context, itemsize=plan.dtype.itemsize),
             lambda: self.peer.times(batch=batch, context=context, steps=plan.steps),
@@ -258,6 +290,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda", help="a name that torch knows")
     parser.add_argument("--tiny", action="store_true", help="a tiny model and short prompts; no target")
+    parser.add_argument(
+        "--quantized",
+        nargs="*",
+        choices=get_args(QuantizedWeights),
+        default=get_args(QuantizedWeights),
+        help="weights to decode with besides bfloat16",
+    )
     parser.add_argument("--output", type=Path, help="where to write the JSON, after every measurement")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
@@ -266,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(
             "this machine has no GPU that torch can use; --tiny --device cpu runs the script without one"
         )
-    bench = Bench(plan, device)
+    bench = Bench(plan, device, options.quantized)
     print(f"{bench.machine.name}: reads {bench.floors.bytes_per_second / 1e9:.0f} GB/s, ", end="")
     print(f"multiplies bf16 at {bench.floors.operations_per_second / 1e12:.1f} TFLOP/s")
     try:

@@ -9,8 +9,11 @@ import torch
 from agentkit.inference.attention_paged import paged_attention
 from agentkit.inference.config import ModelConfig
 from agentkit.inference.kv_sequence import KVSequence
+from agentkit.inference.matrices import KERNEL_ROWS, Matrices
 from agentkit.inference.model import PAGE_TOKENS, LlamaModel
+from agentkit.inference.quantized import dequantize
 from agentkit.inference.runner import DecodeRunner, Row
+from benchmarks.gpu_model import QuantizedWeights, tensor_shapes
 
 LENGTHS = [1, 31, 64, 65, 1000, 4097]
 # Of bf16 operands; fp32 stays far below it.
@@ -60,6 +63,27 @@ def check_kernel(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
         )
         for splits in (1, 7, 64)
     }
+
+
+def check_products(
+    weights: QuantizedWeights, config: ModelConfig, device: torch.device, dtype: torch.dtype
+) -> dict[str, float]:
+    """Compare the Triton kernel of quantised weights with plain torch, at the shapes of the model's layers."""
+    from agentkit.inference.matvec_triton import triton_product
+
+    errors = {}
+    shapes = {
+        shape for name, shape in tensor_shapes(config).items() if "layers.0" in name and len(shape) == 2
+    }
+    for num_out, num_in in sorted(shapes):
+        kept = Matrices([torch.randn(num_out, num_in, device=device, dtype=dtype)], weights)
+        values, scales = kept.values[0], kept.scales[0]
+        exact = dequantize(values, scales, dtype).float()
+        for num_rows in (1, 5, KERNEL_ROWS):
+            rows = torch.randn(num_rows, num_in, device=device, dtype=dtype)
+            error = relative_error(triton_product(rows, values, scales), rows.float() @ exact.T)
+            errors[f"{weights}, {num_rows} rows by {num_out} x {num_in}"] = error
+    return errors
 
 
 def check_steps(model: LlamaModel, runner: DecodeRunner, *, steps: int) -> dict[str, float]:

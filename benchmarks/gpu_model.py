@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 
 from agentkit.inference.config import Llama3Scaling, ModelConfig
+from agentkit.inference.quantized import GROUP
+
+QuantizedWeights: TypeAlias = Literal["int8", "int4"]
 
 LLAMA_31_8B = ModelConfig(
     vocab_size=128_256,
@@ -63,19 +67,31 @@ class Cost:
         return 2.0 * (adds + self.head_multiply_adds)
 
 
-def cost_of(config: ModelConfig, dtype: torch.dtype) -> Cost:
-    """Count what a pass of the model takes."""
+def cost_of(config: ModelConfig, dtype: torch.dtype, weights: QuantizedWeights | None = None) -> Cost:
+    """Count what a pass of the model takes, whose matrices are of that type unless they are quantised."""
     shapes = tensor_shapes(config)
     matrices = {name: rows * columns for name, (rows, columns) in _matrices(shapes).items()}
     head = matrices.pop("lm_head.weight")
     layers = sum(matrices.values())
     return Cost(
-        weight_bytes=(layers + head) * dtype.itemsize,
+        weight_bytes=_bytes_of(layers, dtype, weights)
+        + _bytes_of(head, dtype, "int8" if weights == "int4" else weights),
         kv_bytes_per_token=2 * config.num_layers * config.num_kv_heads * config.head_dim * dtype.itemsize,
         multiply_adds_per_token=layers,
         head_multiply_adds=head,
         attention_multiply_adds=2 * config.num_layers * config.num_heads * config.head_dim,
     )
+
+
+def _bytes_of(numbers: int, dtype: torch.dtype, weights: QuantizedWeights | None) -> int:
+    groups = numbers // GROUP
+    match weights:
+        case None:
+            return numbers * dtype.itemsize
+        case "int8":
+            return numbers + groups * dtype.itemsize
+        case "int4":
+            return numbers // 2 + groups * 2 * torch.bfloat16.itemsize
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -31,11 +31,18 @@ def test_all_of_it_runs_on_a_cpu_and_writes_what_it_prints(tmp_path, capsys):
             ("prefill, first token cold", 1),
             ("10 more, first token warm", 1),
         )
+    ] + [
+        (f"decode, {weights}", batch, context)
+        for weights in ("int8", "int4")
+        for context in (40, 100)
+        for batch in (1, 3)
     ]
     for one in figures["rows"]:
         assert {"ours", "floor"} <= one["tokens_per_second"].keys()
-        assert ("transformers" in one["tokens_per_second"]) == (one["what"] != "10 more, first token warm")
+        compared = one["what"] in ("decode", "prefill, first token cold")
+        assert ("transformers" in one["tokens_per_second"]) == compared
     assert {"prefill in two chunks", "30 decode steps"} <= figures["relative_errors"].keys()
+    assert {"int8, 30 decode steps", "int4, 30 decode steps"} <= figures["relative_errors"].keys()
 
 
 def test_what_does_not_fit_is_skipped_and_says_what_it_needs():
@@ -75,6 +82,20 @@ def test_llama_31_8b_costs_what_is_known_of_it():
     whole = cost.prefill_operations(start=0, end=300)
     parts = [cost.prefill_operations(start=start, end=start + 100) for start in (0, 100, 200)]
     assert sum(parts) - whole == pytest.approx(2 * 2 * cost.head_multiply_adds)
+
+
+@pytest.mark.parametrize(("weights", "bytes_per_weight"), [("int8", 1 + 2 / 32), ("int4", 0.5 + 4 / 32)])
+def test_quantised_weights_cost_what_is_kept_of_them(weights, bytes_per_weight):
+    cost = cost_of(LLAMA_31_8B, torch.bfloat16, weights)
+    head, layers = cost.head_multiply_adds, cost.multiply_adds_per_token
+    assert cost.weight_bytes == layers * bytes_per_weight + head * (1 + 2 / 32)
+
+
+def test_an_int4_step_reads_what_the_model_keeps_less_its_embedding():
+    cost = cost_of(TINY, torch.bfloat16, "int4")
+    tensors = random_tensors(TINY, device=torch.device("cpu"), dtype=torch.bfloat16)
+    embedding = TINY.vocab_size * TINY.hidden_size * (1 + 2 / 32)
+    assert LlamaModel(TINY, tensors, weights="int4").weight_bytes == cost.weight_bytes + embedding
 
 
 @pytest.mark.parametrize("error", [0.5, float("nan")])

@@ -25,6 +25,7 @@ from agentkit.agent.session import Session
 from agentkit.agent.sub_agent import sub_agent_tool, sub_agents_of
 from agentkit.errors import ConfigurationError
 from agentkit.inference.base import Engine, SamplingParams
+from agentkit.inference.formats.prompt_format import PromptFormat
 from agentkit.memory import MemoryStore, open_store
 from agentkit.memory.export import session_from_json
 from agentkit.memory.knowledge import MAX_HITS, Document, KnowledgeStore
@@ -67,6 +68,7 @@ class Agent:
             files are content, as the store is. None keeps none.
         knowledge_passages: How many passages about what the user says are put behind it; 0 leaves it to the tools.
             They are untrusted, so a turn that begins with some is tainted.
+        prompt_format: How prompts are written, where not in the model's own way.
 
     Use it as `async with agent:` to load the model once and free it at the end. Without the block the first run
     loads it, and `close` frees it. After `close` the agent loads it again, but stores that it opened stay closed.
@@ -90,6 +92,7 @@ class Agent:
         kv_folder: str | Path | None = None,
         knowledge: KnowledgeStore | str | None = None,
         knowledge_passages: int = 0,
+        prompt_format: PromptFormat | None = None,
         audit: AuditSink | str | Path | None = None,
     ) -> None:
         if not 0 <= knowledge_passages <= MAX_HITS:
@@ -111,6 +114,7 @@ class Agent:
             window=window or Window(),
             knowledge=open_knowledge(knowledge) if knowledge is not None else None,
             knowledge_passages=knowledge_passages,
+            prompt_format=prompt_format or PromptFormat(),
             audit=AuditFile(audit) if isinstance(audit, str | Path) else audit,
         )
         self.kv_folder = Path(kv_folder) if kv_folder is not None else None

@@ -25,6 +25,7 @@ class Step:
     """One output: the prompt it followed, its ids, what they mean, and the gate that its text went through.
 
     `header` is the end of the prompt that opens the model's message; `usage` is what the generation cost.
+    `stop_token` is the special token that the model ended it with.
     """
 
     prompt: Cleared[tuple[int, ...]]
@@ -33,6 +34,7 @@ class Step:
     parsed: ParsedOutput
     gate: OutputGate
     stop_reason: StopReason | None
+    stop_token: str | None
     usage: Usage
 
     @property
@@ -92,6 +94,7 @@ class Generation:
             parsed=parsed,
             gate=gate,
             stop_reason=stop_reason,
+            stop_token=self.format.stop_token(ids),
             usage=usage or _least_usage(prompt.value, ids),
         )
 

@@ -18,7 +18,6 @@ from agentkit.agent.readmission import Readmission
 from agentkit.agent.runtime import Runtime
 from agentkit.agent.same_text import say_the_same
 from agentkit.cleared import Cleared
-from agentkit.inference.formats import format_for
 from agentkit.inference.formats.base import Format
 from agentkit.memory.audit import AuditEvent
 from agentkit.memory.journal import JournalRecord
@@ -48,7 +47,7 @@ class SessionHistory:
         """Whether the store may hold something else than this: a write failed, or a turn was left open."""
         self.open_turn: OpenTurn | None = None
         """The turn that was loaded unfinished; its entries are in the transcript."""
-        self.format: Format = format_for(runtime.engine.tokenizer, header.format, date=header.date)
+        self.format: Format = runtime.setup.prompt_format.build(runtime.engine.tokenizer, date=header.date)
         self.transcript = Transcript()
 
     @property
@@ -290,7 +289,7 @@ def _header(runtime: Runtime, *, date: str | None) -> SessionHeader:
         model=runtime.setup.model_name,
         model_fingerprint=str(fingerprint),
         tokenizer_fingerprint=engine.tokenizer.fingerprint,
-        format=format_for(engine.tokenizer).name,
+        format=runtime.setup.prompt_format.key(engine.tokenizer),
         instructions_digest=_digest(runtime.instructions.value),
         tools_digest=_digest(json.dumps([asdict(spec) for spec in runtime.tools.value], sort_keys=True)),
         policy_digest=runtime.setup.policy.digest,

@@ -139,6 +139,7 @@ class Turn:
         self.settled = await self.room.make_for_step(self.settled)
         step = await self.generation.step(self.transcript, self._params(index), self._choice())
         self._count(step.usage)
+        self.meter.stop_tokens.append(step.stop_token)
         if step.gate.state is GateState.BLOCKED:
             await self.generation.forget(step)
             return Ending(status=RunStatus.BLOCKED)

@@ -29,7 +29,8 @@ class RunUsage:
 
     `input_tokens = cached_tokens + prefilled_tokens`. `shield_tokens` were prefilled by shields that use a model.
     Where a step had to prefill more than was new to the cache, `miss_at` is the index of its first such token
-    and `miss_reason` says why; of several steps, the first.
+    and `miss_reason` says why; of several steps, the first. `stop_tokens` are the special tokens with which the
+    model ended its outputs, in their order: None for one that was cut short.
     """
 
     input_tokens: int = 0
@@ -45,6 +46,7 @@ class RunUsage:
     total_seconds: float = 0.0
     miss_at: int | None = None
     miss_reason: MissReason | None = None
+    stop_tokens: tuple[str | None, ...] = ()
 
     @property
     def cached_share(self) -> float:
@@ -60,6 +62,7 @@ class UsageMeter:
     shield_tokens: int = 0
     shield_seconds: float = 0.0
     tool_seconds: float = 0.0
+    stop_tokens: list[str | None] = field(default_factory=list)
 
     def add(self, other: UsageMeter) -> None:
         """Add what the run of a sub-agent cost; its tools' seconds are within those of the tool that it is."""
@@ -83,6 +86,7 @@ class UsageMeter:
             total_seconds=seconds,
             miss_at=self.engine.miss_at,
             miss_reason=self.engine.miss_reason,
+            stop_tokens=tuple(self.stop_tokens),
         )
 
 

@@ -15,7 +15,8 @@ from agentkit.agent.metering import MeteredEngine
 from agentkit.cleared import Cleared
 from agentkit.errors import BlockedError
 from agentkit.inference.base import Engine, SamplingParams
-from agentkit.inference.formats.call_grammar import check_tools
+from agentkit.inference.formats.call_rules import check_tools
+from agentkit.inference.formats.prompt_format import PromptFormat
 from agentkit.json_schema import structure, words
 from agentkit.memory.knowledge import KnowledgeStore
 from agentkit.memory.window import Window
@@ -46,6 +47,7 @@ class Setup:
     window: Window
     knowledge: KnowledgeStore | None
     knowledge_passages: int
+    prompt_format: PromptFormat
     audit: AuditSink | None = None
 
     @property

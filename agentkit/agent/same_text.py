@@ -18,7 +18,8 @@ def say_the_same(tokenizer: Tokenizer, ids: Sequence[int], rendered: Sequence[in
     """Whether `ids` have the same special tokens at the same places as `rendered`, and the same text between them.
 
     One text has many spellings as ids. Shields judge the text and the model reads the ids: what a model wrote, or
-    a store returned, may only be used while both are the same. White space around a special token does not count.
+    a store returned, may only be used while both are the same. How much white space stands somewhere does not
+    count, nor whether any stands around a special token.
     """
     return list(ids) == list(rendered) or _parts(tokenizer, ids) == _parts(tokenizer, rendered)
 
@@ -33,6 +34,10 @@ def _parts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
         if name is None:
             text.append(token_id)
         elif name != _IGNORED:
-            parts += [tokenizer.decode(text).strip(), _ENDS.get(name, name)]
+            parts += [_evenly_spaced(tokenizer.decode(text)), _ENDS.get(name, name)]
             text = []
-    return [*parts, tokenizer.decode(text).strip()]
+    return [*parts, _evenly_spaced(tokenizer.decode(text))]
+
+
+def _evenly_spaced(text: str) -> str:
+    return " ".join(text.split())

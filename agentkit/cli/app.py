@@ -39,8 +39,27 @@ STAGES = "user_input, tool_description, tool_call, code, tool_result, memory, mo
 
 Dialect = Annotated[
     str | None,
-    typer.Option("--dialect", "-d", metavar="NAME", help="hf-3.1 or template; by default what fits."),
+    typer.Option(
+        "--dialect", "-d", metavar="NAME", help="hf-3.1, hf-3.2, meta or template; by default what fits."
+    ),
 ]
+ToolFormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--tool-format",
+        metavar="NAME",
+        help="The form of calls: json, function_tag, python_list or builtin; by default json.",
+    ),
+]
+BuiltinTools = Annotated[
+    str | None,
+    typer.Option(
+        "--builtin-tools",
+        metavar="NAMES",
+        help="brave_search, wolfram_alpha, code_interpreter, with commas.",
+    ),
+]
+Date = Annotated[str | None, typer.Option("--date", metavar="TEXT", help="Today, where the prompt names it.")]
 ToolsFile = Annotated[
     Path | None,
     typer.Option("--tools", metavar="FILE", help="JSON: a list of {name, description, parameters}."),
@@ -168,43 +187,60 @@ def prompt(
             metavar="MESSAGES", help='JSON: a list of {"role", "content"}; - is stdin.', show_default=False
         ),
     ],
-    model: Model = EMBEDDED_MODEL,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="By default the one that the dialect is for."),
+    ] = None,
     dialect: Dialect = None,
     tools: ToolsFile = None,
-    builtin_tools: Annotated[
+    tool_format: ToolFormatName = None,
+    builtin_tools: BuiltinTools = None,
+    date: Date = None,
+    tools_in: Annotated[
         str | None,
-        typer.Option(
-            "--builtin-tools",
-            metavar="NAMES",
-            help="brave_search, wolfram_alpha, code_interpreter, with commas; for hf-3.1.",
-        ),
+        typer.Option("--tools-in", metavar="PLACE", help="Describe tools in the message of: system, user."),
     ] = None,
-    date: Annotated[
-        str | None, typer.Option("--date", metavar="TEXT", help="Today, where the prompt names it.")
+    tool_results: Annotated[
+        str | None,
+        typer.Option("--tool-results", metavar="STYLE", help="Write results verbatim, or as json."),
     ] = None,
 ) -> int:
     """Print the exact text and ids that the model would see.
 
     Example: agentkit prompt messages.json --tools tools.json
     """
-    from agentkit.cli.formats import run_prompt
+    from agentkit.cli.formats import PromptOptions, run_prompt
 
-    return run_prompt(
-        messages, model=model, dialect=dialect, tools=tools, builtin_tools=builtin_tools, date=date
+    options = PromptOptions(
+        dialect=dialect,
+        tool_format=tool_format,
+        builtin_tools=builtin_tools,
+        date=date,
+        tools_in=tools_in,
+        tool_results=tool_results,
     )
+    return run_prompt(messages, model=model, tools=tools, options=options)
 
 
 @app.command()
-def parse(dialect: Dialect = None, tools: ToolsFile = None) -> int:
+def parse(
+    dialect: Dialect = None,
+    tools: ToolsFile = None,
+    tool_format: ToolFormatName = None,
+    builtin_tools: BuiltinTools = None,
+    date: Date = None,
+) -> int:
     """Read raw model output from stdin and print what it means.
 
-    Exits 1 if a call could not be read. Without --tools any name may be called.
+    Every form of calls is read, whatever the options of the prompt were; --tool-format is what hints ask for.
+    Exits 1 if a call could not be read. Without --tools and --builtin-tools any name may be called.
 
     Example: agentkit parse --tools tools.json < output.txt
     """
-    from agentkit.cli.formats import run_parse
+    from agentkit.cli.formats import PromptOptions, run_parse
 
-    return run_parse(dialect=dialect, tools=tools)
+    options = PromptOptions(dialect=dialect, tool_format=tool_format, builtin_tools=builtin_tools, date=date)
+    return run_parse(tools=tools, options=options)
 
 
 @app.command()

@@ -97,7 +97,7 @@ def _machine() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     detail = f"{platform.system()} {platform.machine()}, {cores} cores"
     if find_spec("numba") is None:
-        detail += "; numba is not installed: without it a CPU decodes at about half the speed, and needs more memory"
+        detail += "; numba is not installed: without it a CPU decodes more slowly, from weights in fp32"
         return Check(name="machine", status=Status.NOTE, detail=detail)
     return Check(name="machine", status=Status.OK, detail=detail)
 

@@ -39,7 +39,7 @@ def _message(where: str, item: Any, calls: dict[str, ToolCall]) -> Message:
     role = item["role"]
     if role not in _ROLES:
         raise ConfigurationError(with_nearest(f"{where} has unknown role {role!r}", role, _ROLES))
-    content = item.get("content")
+    content = _joined(item.get("content"))
     if content is None and role == Role.ASSISTANT and item.get("tool_calls"):
         content = ""
     if not isinstance(content, str):
@@ -54,6 +54,18 @@ def _message(where: str, item: Any, calls: dict[str, ToolCall]) -> Message:
             return Message.assistant(content, _calls(where, item.get("tool_calls")))
         case _:
             return Message.tool(content, call=_answered(item, calls))
+
+
+def _joined(content: Any) -> Any:
+    """Return the text of `[{"type": "text", "text": …}, …]`; anything else as it is."""
+    if not isinstance(content, list) or not content:
+        return content
+    texts: list[str] = []
+    for part in content:
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            return content
+        texts.append(part["text"])
+    return "".join(texts)
 
 
 def _calls(where: str, items: Any) -> tuple[ToolCall, ...]:

@@ -81,6 +81,7 @@ def result_to_json(result: RunResult) -> dict[str, object]:
             "prefilled_tokens": usage.prefilled_tokens,
             "output_tokens": usage.output_tokens,
             "shield_tokens": usage.shield_tokens,
+            "stop_tokens": list(usage.stop_tokens),
             "seconds": {
                 "queue": usage.queue_seconds,
                 "prefill": usage.prefill_seconds,

@@ -66,7 +66,7 @@ def triton_paged_attention(
         PAGE_TOKENS=page_tokens,
         BLOCK=BLOCK_TOKENS,
         SPLITS=splits,
-        OPERANDS=_operands(keys.dtype),
+        OPERANDS=operands(keys.dtype),
         num_warps=4,
         num_stages=3,
     )
@@ -93,7 +93,8 @@ def splits_for(sequence_heads: int, *, processors: int) -> int:
     return min(wanted, MOST_SPLITS)
 
 
-def _operands(dtype: torch.dtype) -> tl.dtype:
+def operands(dtype: torch.dtype) -> tl.dtype:
+    """Return the type that numbers of this one are multiplied in."""
     # Triton's interpreter multiplies the bit patterns of bf16 numbers.
     if triton.knobs.runtime.interpret and dtype == torch.bfloat16:
         return tl.float32

@@ -10,6 +10,7 @@ from agentkit.errors import ConfigurationError, ModelLoadError
 from agentkit.inference.settings import integer, number
 
 ARCHITECTURE = "LlamaForCausalLM"
+_MAX_THREADS = 1024  # more than systems give one process; OpenMP ends the process where they do not
 _MAX_LAYERS = 1024  # far more than any Llama has; a damaged number would have us count tensors for ever
 
 
@@ -172,8 +173,11 @@ class ModelConfig:
 SpeculationMode: TypeAlias = Literal["prompt_lookup", "off"]
 """How tokens are drafted ahead of their turn, for one pass to verify several."""
 
-WeightType: TypeAlias = Literal["float32", "bfloat16", "int8"]
-"""How the matrices of a model are kept in memory; int8 have one scale per 32 weights."""
+WeightType: TypeAlias = Literal["float32", "bfloat16", "int8", "int4"]
+"""How the matrices of a model are kept in memory: int8 have one scale per 32 weights, int4 a scale and a least weight.
+
+With int4, the embedding and the head are int8.
+"""
 
 KVType: TypeAlias = Literal["float32", "bfloat16"]
 """How keys and values are kept."""
@@ -187,11 +191,11 @@ class EngineConfig:
     fits. They are kept in pages of `page_tokens`. `prefill_chunk` is how many prompt tokens run before others get
     their turn; `threads` and `context_length` are torch's and the model's where None; `device` is `auto`, or a
     name that torch knows, such as `cpu` or `cuda`. `weights` is how the model's matrices are kept: fewer bytes are
-    read faster, and are less exact; None for float32 on a CPU and bfloat16 on a GPU, and int8 is for a CPU alone.
+    read faster, and are less exact; None for float32 on a CPU and bfloat16 on a GPU, and int4 is for a GPU alone.
     `kv_dtype` is how keys and values are kept; None for the type that the model computes in, which is float32 on a
-    CPU, and on a GPU that of the weights and the only one. `host_kv_bytes` is host memory for key-value pairs that
-    gave way on a GPU: 2 GiB where None, 0 for no such memory. Beside a CPU there is none: its cache is host memory
-    itself. `speculation` changes how fast an output comes, never which.
+    CPU; on a GPU it is the only one, bfloat16 unless the weights are float32. `host_kv_bytes` is host memory for
+    key-value pairs that gave way on a GPU: 2 GiB where None, 0 for no such memory. Beside a CPU there is none: its
+    cache is host memory itself. `speculation` changes how fast an output comes, never which.
     """
 
     kv_cache_bytes: int = 1 << 30
@@ -206,20 +210,17 @@ class EngineConfig:
     kv_dtype: KVType | None = None
 
     def __post_init__(self) -> None:
-        if self.kv_cache_bytes < 1:
-            raise ConfigurationError(f"kv_cache_bytes must be at least 1, got {self.kv_cache_bytes}")
-        if self.host_kv_bytes is not None and self.host_kv_bytes < 0:
-            raise ConfigurationError(f"host_kv_bytes must be at least 0, got {self.host_kv_bytes}")
-        if self.page_tokens < 1:
-            raise ConfigurationError(f"page_tokens must be at least 1, got {self.page_tokens}")
-        if self.prefill_chunk < 1:
-            raise ConfigurationError(f"prefill_chunk must be at least 1, got {self.prefill_chunk}")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigurationError(f"threads must be at least 1, got {self.threads}")
-        if self.context_length is not None and self.context_length < 2:
-            raise ConfigurationError(f"context_length must be at least 2, got {self.context_length}")
-        _require_one_of("weights", self.weights, get_args(WeightType))
-        _require_one_of("kv_dtype", self.kv_dtype, get_args(KVType))
+        _require_whole("kv_cache_bytes", self.kv_cache_bytes)
+        _require_whole("page_tokens", self.page_tokens)
+        _require_whole("prefill_chunk", self.prefill_chunk)
+        if self.host_kv_bytes is not None:
+            _require_whole("host_kv_bytes", self.host_kv_bytes, least=0)
+        if self.threads is not None:
+            _require_whole("threads", self.threads, most=_MAX_THREADS)
+        if self.context_length is not None:
+            _require_whole("context_length", self.context_length, least=2)
+        _require_one_of("weights", self.weights, (None, *get_args(WeightType)))
+        _require_one_of("kv_dtype", self.kv_dtype, (None, *get_args(KVType)))
         _require_one_of("speculation", self.speculation, get_args(SpeculationMode))
 
 
@@ -287,9 +288,18 @@ def _scaling_from_gguf(metadata: Mapping[str, Any]) -> RopeScaling | None:
             raise ModelLoadError(f"rope scaling is {kind!r}; agentkit runs 'none' and 'linear'")
 
 
-def _require_one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value is not None and value not in choices:
-        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+def _require_whole(name: str, value: object, *, least: int = 1, most: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigurationError(f"{name} must be a whole number, got {value!r}")
+    if value < least:
+        raise ConfigurationError(f"{name} must be at least {least}, got {value}")
+    if most is not None and value > most:
+        raise ConfigurationError(f"{name} must be at most {most}, got {value}")
+
+
+def _require_one_of(name: str, value: object, choices: tuple[str | None, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"{name} must be one of {', '.join(filter(None, choices))}, got {value!r}")
 
 
 def _require_positive(name: str, value: float) -> None:

@@ -20,12 +20,13 @@ from agentkit.inference.attention import Span, Step
 from agentkit.inference.config import ModelConfig
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.layers import DecoderLayers
-from agentkit.inference.matrices import GROUP, Matrices
+from agentkit.inference.matrices import Matrices
+from agentkit.inference.quantized import GROUP
 
 kernels: Any
 try:
     from agentkit.inference import kernels
-except ImportError:  # numba is not for every platform: torch does it all then
+except (ImportError, OSError):  # numba is not for every platform, or lacks a library: torch does it all then
     kernels = None
 
 logger = logging.getLogger(__name__)
@@ -36,11 +37,11 @@ SHARES_PER_THREAD = 4
 def compiled_decoder(
     config: ModelConfig, layers: DecoderLayers, norm: torch.Tensor, head: Matrices, pool: PagePool
 ) -> Decoder | None:
-    """Return a decoder that is compiled for pools like this one; None where torch has to run every step.
+    """Return a decoder that is compiled for pools like this one; None where torch or a GPU has to run every step.
 
     The first of its kind on a machine takes some seconds; the result is kept on disk, as `kernels.compiled` says.
     """
-    if kernels is None or not fits(config, norm):
+    if kernels is None or not fits(config, norm) or layers.qkv.packed:
         return None
     decoder = Decoder(config, layers, norm, head)
     started_at = time.perf_counter()
@@ -71,8 +72,9 @@ class Decoder:
         self, config: ModelConfig, layers: DecoderLayers, norm: torch.Tensor, head: Matrices
     ) -> None:
         self._config = config
-        self._team = (0, 0)  # of which process the helpers are, and how many threads they are with the caller
-        self._helpers = ThreadPoolExecutor(1)  # starts no thread before it has something to do
+        self._decode_step = kernels.decode_step
+        # By the process that they belong to, for a fork has none of its parent's, and how many threads a step has.
+        self._helpers: dict[tuple[int, int], ThreadPoolExecutor] = {}
         self._weights = kernels.Weights(
             attention_norm=layers.attention_norm.numpy(),
             qkv=as_array(layers.qkv.values),
@@ -102,7 +104,8 @@ class Decoder:
             as_array(pool.keys), as_array(pool.values), one[None], one, angles, angles, one
         )
         hidden = np.empty((1, self._config.hidden_size), np.float32)
-        kernels.compile_step(0, self._weights, places, self._scratch(hidden, places, threads=1))
+        scratch = self._scratch(hidden, places, threads=1)
+        self._decode_step = kernels.compiled_for(self._decode_step, (0, self._weights, places, scratch))
 
     def step(
         self, hidden: torch.Tensor, step: Step, spans: Sequence[Span], wanted: Sequence[int], pool: PagePool
@@ -149,22 +152,21 @@ class Decoder:
 
     def _run(self, places: Any, scratch: Any, *, threads: int) -> None:
         """Do all of a step together with the helpers that come in time; the others find nothing left of it."""
-        helpers = self._team_of(threads)
+        helpers = self._helpers_of(threads)
         asked: list[Future[None]] = []
         with suppress(RuntimeError):  # the interpreter is about to end, or the system gives no more threads
             for thread in range(1, threads):
-                asked += [helpers.submit(kernels.decode_step, thread, self._weights, places, scratch)]
-        kernels.decode_step(0, self._weights, places, scratch)
+                asked += [helpers.submit(self._decode_step, thread, self._weights, places, scratch)]
+        self._decode_step(0, self._weights, places, scratch)
         for helper in asked:
             helper.cancel()  # those that have not begun need not
 
-    def _team_of(self, threads: int) -> ThreadPoolExecutor:
-        """Return helpers for so many threads less the caller's, of this process: a fork has none of its parent's."""
-        team = (os.getpid(), threads)
-        if team != self._team:
-            self._team = team
-            self._helpers = ThreadPoolExecutor(max(1, threads - 1), "agentkit-decoder")
-        return self._helpers
+    def _helpers_of(self, threads: int) -> ThreadPoolExecutor:
+        """Return the threads, less the caller's, that help in steps of so many; they start when first needed."""
+        key = (os.getpid(), threads)
+        if key not in self._helpers:
+            self._helpers[key] = ThreadPoolExecutor(max(1, threads - 1), "agentkit-decoder")
+        return self._helpers[key]
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:

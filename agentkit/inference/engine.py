@@ -85,16 +85,14 @@ class LocalEngine:
             model_context=context_length(self.config, model),
             pool_tokens=pool.capacity,
         )
-        self._worker = Worker(threads=self.config.threads) if worker is None else worker
-        runner = new_runner(model, pool)
-        speculation = Speculation() if self.config.speculation == "prompt_lookup" else None
         scheduler = Scheduler(
             model,
             cache,
             prefill_chunk=self.config.prefill_chunk,
-            runner=runner,
-            speculation=speculation,
+            runner=new_runner(model, pool),
+            speculation=Speculation() if self.config.speculation == "prompt_lookup" else None,
         )
+        self._worker = Worker(threads=self.config.threads) if worker is None else worker
         self._worker.serve(scheduler)
         self._worker.post(scheduler.warm_up)
         self._core: _Core | None = _Core(scheduler=scheduler, cache=cache, saved=SavedKV(self._worker, cache))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from agentkit.inference.kernel_arrays import Scratch, Weights
-from agentkit.inference.matrices import GROUP
+from agentkit.inference.quantized import GROUP
 from agentkit.inference.simd import (
     LANES,
     add,

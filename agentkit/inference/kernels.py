@@ -7,6 +7,7 @@ many threads take part: what a sequence gives does not depend on its company.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from importlib.resources import files
@@ -22,14 +23,17 @@ from agentkit.inference.simd import LANES, count, count_up, inner
 if os.name != "posix":
     raise ImportError("compiled steps need sched_yield, which is a function of POSIX systems")
 
+logger = logging.getLogger(__name__)
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-__all__ = ["LANES", "PARTS_OF_A_LAYER", "Places", "Scratch", "Weights", "compile_step", "decode_step"]
+__all__ = ["LANES", "PARTS_OF_A_LAYER", "Places", "Scratch", "Weights", "compiled_for", "decode_step"]
 
 PARTS_OF_A_LAYER = 6
 
+_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 _SPINS_BEFORE_YIELD = 2_000
-_SOURCES = ("kernels", "kernel_arrays", "kernel_attention", "kernel_products", "matrices", "simd")
+_SOURCES = ("kernels", "kernel_arrays", "kernel_attention", "kernel_products", "quantized", "simd")
 _yield_processor = types.ExternalFunction("sched_yield", types.int32())
 
 
@@ -39,12 +43,34 @@ def compiled(function: Function) -> Function:
     numba keeps it in the `__pycache__` beside the function's file or, where that cannot be written, in the user's
     cache folder; `NUMBA_CACHE_DIR` names another. With none of them, each process compiles it anew.
     """
-    options = {"nogil": True, "error_model": "numpy", "boundscheck": False}
     try:
-        wrapped: Function = njit(function, cache=True, **options)
+        wrapped: Function = njit(function, cache=True, **_OPTIONS)
     except RuntimeError:  # there is no folder to write to
-        wrapped = njit(function, **options)
+        wrapped = njit(function, **_OPTIONS)
     return wrapped
+
+
+def compiled_for(function: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return a `compiled` function once it is compiled for arguments of these types, or found on disk; run nothing.
+
+    Where what is on disk cannot be read or written, the result is this process's own.
+
+    Raises:
+        Exception: of numba or LLVM, if this machine cannot.
+    """
+    signature = tuple(typeof(argument) for argument in arguments)
+    try:
+        function.compile(signature)
+    except Exception as error:  # noqa: BLE001  # what a damaged file raises may be anything
+        own: Any = njit(function.py_func, **_OPTIONS)
+        own.compile(signature)
+        logger.warning(
+            "compiled functions in %s cannot be used (%s); delete that folder, or each process compiles its own",
+            function.stats.cache_path,
+            type(error).__name__,
+        )
+        return own
+    return function
 
 
 @inner
@@ -162,12 +188,3 @@ def _digest() -> int:
 
 
 decode_step: Any = _entry(_digest())
-
-
-def compile_step(thread: int, weights: Weights, places: Places, scratch: Scratch) -> None:
-    """Compile `decode_step` for arguments of these types, or find it on disk; run nothing.
-
-    Raises:
-        Exception: of numba or LLVM, if this machine cannot.
-    """
-    decode_step.compile(tuple(typeof(argument) for argument in (thread, weights, places, scratch)))

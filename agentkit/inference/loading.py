@@ -161,20 +161,23 @@ def kept_types(config: EngineConfig, device: torch.device) -> KeptTypes:
         ConfigurationError: if the device has no use for them.
     """
     if device.type == "cpu":
+        if config.weights == "int4":
+            raise ConfigurationError("weights='int4' is for a GPU, the device is 'cpu'; use 'int8' there")
         # Whatever the weights are kept in: a CPU computes in fp32.
         kv = getattr(torch, config.kv_dtype or "float32")
         return KeptTypes(weights=config.weights or "float32", hidden=torch.float32, kv=kv)
     # A GPU's matrix units multiply bf16, and decoding is as fast as the weights are small.
     weights = config.weights or ("bfloat16" if device.type == "cuda" else "float32")
-    if weights == "int8":
+    if weights in ("int8", "int4") and device.type != "cuda":
         raise ConfigurationError(
-            f"weights='int8' is for the device 'cpu', got {device}; use 'bfloat16' there"
+            f"weights={weights!r} has no kernels for the device {device}; use 'bfloat16' there"
         )
-    if config.kv_dtype not in (None, weights):
+    computed = "float32" if weights == "float32" else "bfloat16"
+    if config.kv_dtype not in (None, computed):
         raise ConfigurationError(
-            f"kv_dtype is {config.kv_dtype!r} and the weights are {weights!r}; on {device} they must be the same"
+            f"kv_dtype is {config.kv_dtype!r} and the weights are {weights!r}; on {device} it must be {computed!r}"
         )
-    hidden = getattr(torch, weights)
+    hidden = getattr(torch, computed)
     return KeptTypes(weights=weights, hidden=hidden, kv=hidden)
 
 

@@ -51,7 +51,7 @@ class LlamaModel:
     """A Llama model on the device of its tensors.
 
     Not safe for concurrent calls on one pool of pages; the weights are only read. `weight_dtype` is the type that
-    the matrices are rounded to, `kv_dtype` that of the pools.
+    the layers' matrices are rounded to, uint8 for int4; `kv_dtype` is that of the pools.
     """
 
     def __init__(
@@ -65,7 +65,8 @@ class LlamaModel:
         """Keep the matrices of the tensors as `weights` says, and keys and values in `kv_dtype`.
 
         None is the type that the tensors have; that of the norms is computed in. Each tensor is looked up once.
-        Where few rows cannot be computed by compiled functions, smaller weights are widened again, for speed.
+        Where neither compiled functions nor kernels compute few rows, smaller weights are widened again, for speed;
+        int4 are not, for a CPU has nothing but the reference that the kernel is held to.
 
         Raises:
             ConfigurationError: if `weights` does not fit the sizes of the model.
@@ -73,15 +74,18 @@ class LlamaModel:
         self.config = config
         self._layers = DecoderLayers(config, tensors, weights)
         self._norm = tensors["model.norm.weight"]
-        self._embedding = Matrices([tensors["model.embed_tokens.weight"]], weights)
+        # Four bits of the head, or of what goes into the first layer, would cost more quality than they save bytes.
+        outer = "int8" if weights == "int4" else weights
+        self._embedding = Matrices([tensors["model.embed_tokens.weight"]], outer)
         self._head = (
-            self._embedding if config.tie_embeddings else Matrices([tensors["lm_head.weight"]], weights)
+            self._embedding if config.tie_embeddings else Matrices([tensors["lm_head.weight"]], outer)
         )
         self._frequencies = rotary_frequencies(config).to(self.device)
         self.kv_dtype = self.dtype if kv_dtype is None else kv_dtype
-        self.weight_dtype = self._embedding.values.dtype
+        self.weight_dtype = self._layers.qkv.values.dtype
         self._decoder = compiled_decoder(config, self._layers, self._norm, self._head, self.new_pool(1))
-        if self._decoder is None:
+        has_kernels = weights == "int4" or (weights == "int8" and self.device.type == "cuda")
+        if self._decoder is None and not has_kernels:
             for matrices in self._matrices:
                 matrices.widen(self.dtype)
 

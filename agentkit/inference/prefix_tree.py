@@ -193,8 +193,14 @@ class PrefixTree:
             self._pool.release([node.page])
 
     def evictable_pages(self) -> int:
-        """Return how many pages nobody but the tree holds."""
-        return sum(self._pool.references(node.page) == 1 for node in self._nodes)
+        """Return how many pages nobody but the tree holds, nor one that they lead to."""
+        held: set[Node] = set()
+        for node in self._nodes:
+            above: Node | None = node if self._pool.references(node.page) > 1 else None
+            while above is not None and above is not self._root and above not in held:
+                held.add(above)
+                above = above.parent
+        return len(self._nodes) - len(held)
 
     def evict(self, count: int, *, leaving: Callable[[Node], None] | None = None) -> int:
         """Drop up to so many pages that nobody but the tree holds, least recently used ends first.

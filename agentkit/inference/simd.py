@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from agentkit.inference.matrices import GROUP
+from agentkit.inference.quantized import GROUP
 
 LANES = 16
 

@@ -16,15 +16,16 @@ from typing import Any
 from agentkit.inference.kv_sequence import KVSequence
 from agentkit.inference.matrices import FEW_ROWS
 from agentkit.inference.request import Request
+from agentkit.inference.runner import bucket_for
 
 MAX_ROWS = FEW_ROWS
 """Of a pass with drafts: so many rows are computed as one alone is, to the bit. Beyond them nothing is drafted."""
 
-MAX_DRAFT = 15
-"""Tokens drafted for one sequence: with the one drawn last, 16 rows."""
+MAX_DRAFT = MAX_ROWS - 1
+"""Tokens drafted for one sequence, beside the one drawn last."""
 
 ROW_PRICE = 0.1
-"""What each row adds to a pass with drafts until that was measured, in plain passes: about what it does on a CPU."""
+"""What each drafted row adds to a pass until that was measured, in plain passes: about what it does on a CPU."""
 
 _WEIGHT_OF_THE_LAST = 0.3
 _FADING = 0.02
@@ -39,7 +40,7 @@ class PassCosts:
 
     def measured(self, seconds: float, *, rows: int, sequences: int) -> None:
         """Take the time of a pass; more rows than sequences are drafts."""
-        known, key = (self._plain, rows) if rows == sequences else (self._drafted, _bucket(rows))
+        known, key = (self._plain, rows) if rows == sequences else (self._drafted, bucket_for(rows))
         before = known.get(key, seconds)
         known[key] = before + _WEIGHT_OF_THE_LAST * (seconds - before)
 
@@ -47,9 +48,9 @@ class PassCosts:
         """Return the seconds of a pass of one token for each of so many sequences; None until it was measured."""
         return self._plain.get(sequences)
 
-    def drafted(self, rows: int, plain: float) -> float:
+    def drafted(self, rows: int, plain: float, *, sequences: int) -> float:
         """Return the seconds of a pass of so many rows; until it was measured, a guess from the plain one."""
-        return self._drafted.get(_bucket(rows), plain * (1.0 + ROW_PRICE * rows))
+        return self._drafted.get(bucket_for(rows), plain * (1.0 + ROW_PRICE * (rows - sequences)))
 
     def fade(self, plain: float) -> None:
         """Forget a little of what drafts cost: while they seem too dear, nothing else would measure them again."""
@@ -88,7 +89,7 @@ def worthwhile(chances: Sequence[Sequence[float]], costs: PassCosts, *, most: in
     best, best_rate, tokens = 0, sequences / plain, float(sequences)
     for count, (chance, _) in enumerate(ranked, start=1):
         tokens += chance
-        rate = tokens / costs.drafted(sequences + count, plain)
+        rate = tokens / costs.drafted(sequences + count, plain, sequences=sequences)
         if rate > best_rate:
             best, best_rate = count, rate
     if best == 0:
@@ -103,7 +104,3 @@ def _make_draft(request: Request[Any], kv: KVSequence, count: int) -> None:
     while kv.missing_pages(len(request.ids) + len(request.draft)) > kv.pool.free_pages:
         request.draft.pop()  # the ids themselves have their pages
     kv.prepare(len(request.ids) + len(request.draft))
-
-
-def _bucket(rows: int) -> int:
-    return 1 << (rows - 1).bit_length()

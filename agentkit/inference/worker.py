@@ -44,11 +44,15 @@ class Worker:
         """Run a job in the thread, between two steps.
 
         Raises:
-            InferenceError: if the worker is closed.
+            InferenceError: if the worker is closed, or this is a fork of its process, which has no such thread.
         """
         with self._lock:
             if self._closed:
                 raise InferenceError("the engine is closed")
+            if not self._thread.is_alive():
+                raise InferenceError(
+                    "a fork of a process has none of its engines' threads; open an engine here"
+                )
             self._jobs.put(job)
 
     async def call(self, job: Callable[[], T]) -> T:

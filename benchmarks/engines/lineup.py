@@ -103,8 +103,8 @@ def contenders() -> tuple[Contender, ...]:
     """Return all of them, the reference first."""
     ours = (_agentkit("bf16"), _agentkit("int8"), LOOKUP)
     theirs = (
-        _peer("transformers", "fp32", "safetensors", None),
-        _peer("transformers", "bf16", "safetensors", None),
+        replace(_peer("transformers", "fp32", "safetensors"), environment=None),
+        replace(_peer("transformers", "bf16", "safetensors"), environment=None),
         _peer("llama_cpp", "fp32", "f32.gguf"),
         _peer("llama_cpp", "int8", "q8_0.gguf"),
         _peer("openvino", "fp32", "openvino-fp32"),
@@ -144,13 +144,13 @@ def weights_of(contender: Contender) -> Path:
             raise ValueError(f"no weights are called {unknown}")
 
 
-def _peer(engine: str, precision: Precision, weights: str, environment: str | None = "") -> Contender:
+def _peer(engine: str, precision: Precision, weights: str) -> Contender:
     return Contender(
         engine=engine,
         module=f"{engine}_peer",
         precision=precision,
         weights=weights,
-        environment=engine if environment == "" else environment,
+        environment=engine,
     )
 
 

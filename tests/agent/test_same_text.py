@@ -54,6 +54,7 @@ def ids(*parts: str | int) -> list[int]:
         (ids("abc", 301), ids("abc", 300)),
         (ids(302, "abc", 301), ids("abc", 300)),
         (ids(303, "\n\nabc ", 300), ids(303, "abc", 300, "\n")),
+        (ids("abc\n\n b", 300), ids("abc\nb", 300)),
     ],
 )
 def test_spellings_of_one_text_say_the_same(one: list[int], other: list[int]):

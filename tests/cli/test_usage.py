@@ -98,12 +98,23 @@ WRONG = {
     "prompt object.json": "object.json must hold a list of messages, got an object",
     "prompt question.json --tools object.json": "object.json must hold a list of tools, got an object",
     "prompt question.json -d tmplate": (
-        "no dialect 'tmplate': there are hf-3.1, template; did you mean 'template'?"
+        "no dialect 'tmplate': there are hf-3.1, hf-3.2, meta, template; did you mean 'template'?"
     ),
     "prompt question.json --builtin-tools brave_serch": (
         "--builtin-tools: there is no built-in tool 'brave_serch'; did you mean 'brave_search'?"
     ),
-    "parse -d hf31": "no dialect 'hf31': there are hf-3.1, template; did you mean 'hf-3.1'?",
+    "prompt question.json --tool-format xml": (
+        "--tool-format must be one of json, function_tag, python_list, builtin, got 'xml'"
+    ),
+    "prompt question.json -d hf-3.1 --tools-in top": "--tools-in must be one of system, user, got 'top'",
+    "prompt question.json --tool-results raw": "--tool-results must be one of verbatim, json, got 'raw'",
+    "prompt question.json -d hf-3.2 --builtin-tools brave_search": (
+        "dialect hf-3.2 has no built-in tools, so not brave_search; Llama 3.3 takes them in hf-3.1"
+    ),
+    "parse --builtin-tools brave_serch": (
+        "--builtin-tools: there is no built-in tool 'brave_serch'; did you mean 'brave_search'?"
+    ),
+    "parse -d hf31": "no dialect 'hf31': there are hf-3.1, hf-3.2, meta, template; did you mean 'hf-3.1'?",
     "policy test untested.yaml": "untested.yaml holds no tests; write some under `tests:`",
     "policy test shields.yaml mistyped.yaml": (
         "mistyped.yaml:9: unknown key 'on_hitt' in stages.tool_result[0]; did you mean 'on_hit'?"

@@ -16,7 +16,7 @@ class FreeDrafts(PassCosts):
     def plain(self, sequences):
         return 1.0
 
-    def drafted(self, rows, plain):
+    def drafted(self, rows, plain, *, sequences):
         return 1.0
 
 

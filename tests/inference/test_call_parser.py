@@ -62,6 +62,12 @@ def calls_of(parsed: ParsedOutput) -> list[tuple[str, dict[str, Any]]]:
         '<function=get_weather>{"city": "Paris"}</function>',
         '<function=get_weather> {"city": "Paris"}\n</function>',
         'get_weather.call(city="Paris")',
+        "get_weather.call(city='Paris')",
+        '{"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Paris"}}}',
+        "[get_weather(city='Paris')]",
+        '[ get_weather( city = "Paris", ) ]',
+        f"{PYTHON_TAG}[get_weather(city='Paris')]",
+        "```python\n[get_weather(city='Paris')]\n```",
     ],
 )
 def test_a_call_is_read_in_every_form_that_models_write(text):
@@ -87,6 +93,65 @@ def test_a_built_in_call_is_read(tag):
     assert parsed.calls[0].form == "builtin"
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        (r'"say \"hi\" {[("', 'say "hi" {[('),
+        ('"what\'s up?"', "what's up?"),
+        (r'"Z\u00fcrich \ud83e\udd99 \/"', "Zürich 🦙 /"),
+        ('"Zürich 🦙"', "Zürich 🦙"),
+        ('"two\nlines\tand a tab"', "two\nlines\tand a tab"),
+        (r'"two\nlines"', "two\nlines"),
+        ("123456789012345678901234567890", 123456789012345678901234567890),
+        ("-0.5e3", -500.0),
+        (
+            '{"a": [1, {"b": [[], {}]}], "c": null, "d": true}',
+            {"a": [1, {"b": [[], {}]}], "c": None, "d": True},
+        ),
+    ],
+)
+def test_a_value_is_read_exactly_in_every_form(written, value):
+    for text in (
+        f'{{"name": "get_weather", "parameters": {{"city": {written}}}}}',
+        f'<function=get_weather>{{"city": {written}}}</function>',
+        f"get_weather.call(city={written})",
+        f"[get_weather(city={written})]",
+    ):
+        assert calls_of(parse(text)) == [("get_weather", {"city": value})]
+        assert calls_of(parse(text, size=1)) == [("get_weather", {"city": value})]
+
+
+def test_python_lists_are_read_as_literals_and_never_evaluated():
+    text = r"""[get_weather(city='it\'s "Paris"', days=[1, {'a': True, "b": None}]), get_time()]"""
+    parsed = parse(text)
+    assert calls_of(parsed) == [
+        ("get_weather", {"city": 'it\'s "Paris"', "days": [1, {"a": True, "b": None}]}),
+        ("get_time", {}),
+    ]
+    assert {call.form for call in parsed.calls} == {"python_list"}
+
+
+def test_every_function_tag_is_a_call():
+    one = '<function=get_weather>{"city": "Paris"}</function>'
+    assert calls_of(parse(f"{one}{one}\n{one}")) == [PARIS] * 3
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        CALL,
+        '<function=get_weather>{"city": "Paris"}</function>',
+        "[get_weather(city='Paris')]",
+        'get_weather.call(city="Paris")',
+    ],
+)
+def test_a_call_may_end_a_line_that_begins_with_text(call):
+    parsed = parse(f"Sure, I look: {call}\nDone.")
+    assert calls_of(parsed) == [PARIS]
+    assert parsed.content == "Sure, I look:\nDone."
+    assert calls_of(parse(f"Sure. {call}; {call} ")) == [PARIS, PARIS]
+
+
 def test_text_around_a_call_is_for_the_user():
     assert parse(f"Let me look.\n\n{CALL}\nDone.").content == "Let me look.\nDone."
     assert parse(f"{CALL}\nDone.").content == "Done."
@@ -101,6 +166,22 @@ def test_text_around_a_call_is_for_the_user():
         " \n\n indented",
         f"Say {CALL} to call it.",
         f"> {CALL}",
+        f"\n> {CALL}\n",
+        f"Say {CALL} or {CALL}",
+        f'He wrote "{CALL}"',
+        f'He wrote " {CALL}',
+        f"Write `{CALL}` or ` {CALL}",
+        f"`{CALL}`",
+        f'Here: {{"steps":\n{CALL}\n}}',
+        f"x={CALL}",
+        "[f(x) for x in range(3)]",
+        "[get_weather](https://example.com)",
+        "[see (1)]",
+        "{name}, {type: 1}",
+        "{'name': 'Alice'}",
+        '{"function": "sin", "arguments": [1]}',
+        '{"type": "function", "value": 1}',
+        "The tag <function=get_weather> begins a call",
         '{"name": "Alice", "age": 3}',
         '{"name": "Alice"}',
         '{"city": "Paris"}',
@@ -143,7 +224,8 @@ def test_a_call_after_other_json_or_after_a_fence_counts():
         ('{"name": "get_weather", "parameters": {"a": 1, "a": 2}}', IssueKind.MALFORMED_JSON),
         ('{"name": "get_weather", "parameters": {"a": "\\ud800"}}', IssueKind.MALFORMED_JSON),
         ('{"name": "get_weather", "parameters": {city: "Paris"}}', IssueKind.MALFORMED_JSON),
-        ('{"name": "get_weather", "parameters": {"a": "b\nc"}}', IssueKind.MALFORMED_JSON),
+        ("{'name': 'get_weather', 'parameters': {'city': 'Paris'}}", IssueKind.MALFORMED_JSON),
+        ("{name: 'get_weather', parameters: {city: 'Paris'}}", IssueKind.MALFORMED_JSON),
         (
             '{"name": "get_weather", "parameters": ' + '{"a": ' * 99 + "1" + "}" * 101,
             IssueKind.MALFORMED_JSON,
@@ -151,14 +233,28 @@ def test_a_call_after_other_json_or_after_a_fence_counts():
         ('{"name": "get_weather", "parameters": ' + "[" * 9999 + "]" * 9999 + "}", IssueKind.MALFORMED_JSON),
         ("<function=get_weather>{city}</function>", IssueKind.MALFORMED_JSON),
         ('{"name": "get_weather"}', IssueKind.MALFORMED_CALL),
-        ('{"name": "get_weather", "parameters": "Paris"}', IssueKind.MALFORMED_CALL),
-        ('{"name": "get_weather", "arguments": "{}"}', IssueKind.MALFORMED_CALL),
+        ('{"name": "get_weather", "parameters": "Paris"}', IssueKind.INVALID_ARGUMENTS),
+        ('{"name": "get_weather", "arguments": "{}"}', IssueKind.INVALID_ARGUMENTS),
+        ('{"type": "function", "parameters": {}}', IssueKind.MALFORMED_CALL),
+        ('{"function": "get_weather", "parameters": {}}', IssueKind.MALFORMED_CALL),
         ('{"name": "get_weather", "parameters": {}, "arguments": {}}', IssueKind.MALFORMED_CALL),
         ('{"name": "get_weather", "parameters": {}, "why": 1}', IssueKind.MALFORMED_CALL),
         ('{"name": "get_weather", "parameters": {}, "type": "tool"}', IssueKind.MALFORMED_CALL),
         ('{"name": 7, "parameters": {}}', IssueKind.MALFORMED_CALL),
         ('<function=get_weather>{"city": "Paris"}<end>', IssueKind.MALFORMED_CALL),
-        ("brave_search.call(query='x')", IssueKind.MALFORMED_CALL),
+        ("<function=get_weather></function>", IssueKind.MALFORMED_CALL),
+        ('brave_search.call(query="say "hi"")', IssueKind.MALFORMED_CALL),
+        ('[get_weather("Paris")]', IssueKind.MALFORMED_CALL),
+        ('[get_weather(city=open("/etc/passwd"))]', IssueKind.MALFORMED_CALL),
+        ("[get_weather(city=nan)]", IssueKind.MALFORMED_CALL),
+        ("[get_weather(city=1e999)]", IssueKind.MALFORMED_CALL),
+        ("[get_weather(city=1, city=2)]", IssueKind.MALFORMED_CALL),
+        ("[get_weather(city={'a': 1, 'a': 2})]", IssueKind.MALFORMED_CALL),
+        ("[get_weather(city='\\ud800')]", IssueKind.MALFORMED_CALL),
+        (f"[get_weather(city={'[' * 99}{']' * 99})]", IssueKind.MALFORMED_CALL),
+        ("[get_wether(city='Paris')]", IssueKind.UNKNOWN_TOOL),
+        ("[get_weather(city='Par", IssueKind.TRUNCATED),
+        (f"Sure: {CALL[:-1]}", IssueKind.TRUNCATED),
         ('brave_search.call(__import__("os").system("id"))', IssueKind.MALFORMED_CALL),
         (PYTHON_TAG, IssueKind.MALFORMED_CALL),
         (CALL[:-1], IssueKind.TRUNCATED),
@@ -201,6 +297,7 @@ def test_code_is_not_run_when_it_was_cut_off_or_nobody_offers_to():
     assert parse(PYTHON_TAG + "rm(", truncated=True).issues[0].kind is IssueKind.TRUNCATED
     assert parse(PYTHON_TAG + "print(1)", tools=TOOLS[:1]).issues[0].kind is IssueKind.UNKNOWN_TOOL
     assert parse(PYTHON_TAG + "print(1)", tools=[]).issues[0].kind is IssueKind.UNKNOWN_TOOL
+    assert parse(PYTHON_TAG + "print(1)", tools=None).issues[0].kind is IssueKind.UNKNOWN_TOOL
 
 
 def test_a_spelt_python_tag_cannot_make_text_into_code():
@@ -222,12 +319,21 @@ def test_raw_output_with_spelt_tokens_can_be_parsed():
     raw = '<|python_tag|>brave_search.call(query="x")<|eom_id|>\n'
     assert calls_of(parse(from_spelt(raw))) == [("brave_search", {"query": "x"})]
     assert from_spelt("Hello.\n") == "Hello.\n"
+    assert from_spelt(f"<|start_header_id|>assistant<|end_header_id|>\n\n{CALL}<|eot_id|>") == CALL
+    assert from_spelt("Let's see.<|python_tag|>print(1)<|eom_id|>") == f"Let's see.{PYTHON_TAG}print(1)"
+
+
+@pytest.mark.parametrize(
+    "text", ["The `<|python_tag|>` token", "The '<|python_tag|>' token", '"<|python_tag|>print(1)" is code']
+)
+def test_a_python_tag_that_is_quoted_stays_text(text):
+    assert from_spelt(text) == text
 
 
 def test_a_line_is_visible_until_a_call_may_begin():
     parser = CallParser(TOOLS)
-    assert parser.feed("It is {") == "It is {"
-    assert parser.feed("warm.\n") == "warm."
+    assert parser.feed("It is {") == "It is"
+    assert parser.feed("warm.\n") == " {warm."
     assert parser.feed('{"na') == ""
     assert parser.feed("tion") == '\n{"nation'
     assert parser.feed('": 1}') == '": 1}'
@@ -238,6 +344,7 @@ FRAGMENTS = [
     "\n```\n", "{}", '{"a": 1}', '{"name"', '{"name": "x", "parameters": {}}',
     "<function=", "get_weather>", "</function>",
     "<|python_tag|>", "brave_search", ".call(", 'query="a"', ")", "text", PYTHON_TAG, "é🦙", "print(1)",
+    "[get_time(", "a='b'", "[f(x=1)]", ")]", "'", "> ", "`", "Sure: ", "{'name': ", "{name: ", '{"type": "function", ',
 ]  # fmt: skip
 
 
@@ -284,14 +391,41 @@ def test_text_without_brackets_quotes_and_fences_passes_unchanged(text):
         "<",
         "```json\n{",
         "\n",
+        "[get_time(",
+        "[get_time(a=1),",
+        "<function=",
+        "<function=a>{",
+        " [",
+        " {",
+        "`",
+        "```\n",
+        ";",
+        '"',
+        "'",
+        "\\",
+        "brave_search.call(",
+        'brave_search.call(query="',
+        " get_time",
+        f"{CALL} x",
+        f" {CALL} x",
+        f" {CALL}",
+        f"{CALL};",
     ],
 )
 @pytest.mark.parametrize("size", [None, 7])
-def test_a_megabyte_of_braces_takes_linear_time(unit, size):
-    text = unit * (1_000_000 // len(unit))
+def test_repeated_markup_takes_linear_time(unit, size):
+    text = unit * (200_000 // len(unit))
     began = time.process_time()
     parse(text, size=size)
-    assert time.process_time() - began < 30.0  # about 0.3 s; quadratic time would be minutes
+    assert time.process_time() - began < 10.0  # about 0.1 s; quadratic time would be minutes
+
+
+@pytest.mark.parametrize("unit", ["{", "[", "{}"])
+def test_a_megabyte_of_braces_takes_linear_time(unit):
+    text = unit * (1_000_000 // len(unit))
+    began = time.process_time()
+    parse(text)
+    assert time.process_time() - began < 10.0  # about 0.2 s
 
 
 def test_a_megabyte_of_arguments_takes_linear_time():

@@ -181,10 +181,14 @@ def test_the_wrong_number_of_divisors_is_refused() -> None:
         ({"page_tokens": 0}, "page_tokens must be at least 1, got 0"),
         ({"prefill_chunk": 0}, "prefill_chunk must be at least 1, got 0"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
+        ({"threads": 2.5}, "threads must be a whole number, got 2.5"),
+        ({"threads": 10**6}, "threads must be at most 1024, got 1000000"),
+        ({"host_kv_bytes": -1}, "host_kv_bytes must be at least 0, got -1"),
         ({"context_length": 1}, "context_length must be at least 2, got 1"),
-        ({"weights": "int4"}, "weights must be one of float32, bfloat16, int8, got 'int4'"),
+        ({"weights": "int2"}, "weights must be one of float32, bfloat16, int8, int4, got 'int2'"),
         ({"kv_dtype": "int8"}, "kv_dtype must be one of float32, bfloat16, got 'int8'"),
         ({"speculation": "on"}, "speculation must be one of prompt_lookup, off, got 'on'"),
+        ({"speculation": None}, "speculation must be one of prompt_lookup, off, got None"),
     ],
 )
 def test_impossible_engine_settings_are_refused(change: dict[str, Any], message: str) -> None:

@@ -40,6 +40,16 @@ model = model_of(weights=sys.argv[1])
 print(greedy(model, 30), sys.modules.get("agentkit.inference.kernels") is not None)
 """
 
+ADDING = """
+from agentkit.inference.kernels import compiled, compiled_for
+
+@compiled
+def add_one(number):
+    return number + 1
+
+print(compiled_for(add_one, (2,))(2))
+"""
+
 FORKING = """
 import os
 import torch
@@ -226,6 +236,23 @@ def test_a_machine_without_a_folder_for_compiled_functions_compiles_them_again(t
     )
 
     assert done.stdout.strip() == f"{package / 'inference' / 'kernels.py'} 3"
+
+
+def test_damaged_files_of_compiled_functions_are_named_and_done_without(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(ADDING)
+    command = [sys.executable, str(program)]
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.getcwd()}
+    first = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    for path in tmp_path.rglob("*.nbi"):
+        path.write_bytes(b"damaged")
+
+    again = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+
+    assert (first.stdout, first.stderr) == ("3\n", "")
+    assert again.stdout == "3\n"
+    assert str(tmp_path) in again.stderr
+    assert "delete that folder" in again.stderr
 
 
 def test_sizes_that_are_no_whole_groups_stay_with_torch() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -21,6 +22,12 @@ from tests.inference.calling import generate_all, greedy_ids, token_ids
 from tests.inference.tiny import TINY_CONTEXT, build_tiny_checkpoint
 
 PROMPTS = [token_ids(17 + 11 * number, start=number) for number in range(6)]
+QUESTIONS = (
+    "Say this twice: the red kite, the grey heron, the green finch. The red kite, the grey heron, the",
+    "Write a short story about a lighthouse keeper who finds a letter.",
+    "Oslo?",
+    "List the planets from the sun outwards. Mercury, Venus,",
+)
 SCHEMA = {
     "type": "object",
     "properties": {"unit": {"enum": ["celsius", "fahrenheit"]}, "sunny": {"type": "boolean"}},
@@ -49,15 +56,15 @@ def alone(model) -> list[tuple[int, ...]]:
     return [tuple(greedy_ids(model, prompt, 24)) for prompt in PROMPTS]
 
 
-async def together(engine: LocalEngine) -> list[tuple[int, ...]]:
-    said: list[tuple[int, ...]] = [()] * len(PROMPTS)
+async def together(engine: LocalEngine, prompts: Sequence[list[int]] = PROMPTS) -> list[tuple[int, ...]]:
+    said: list[tuple[int, ...]] = [()] * len(prompts)
 
     async def run(index: int) -> None:
-        completion = await generate_all(engine, PROMPTS[index], f"scope {index}", max_tokens=24)
+        completion = await generate_all(engine, prompts[index], f"scope {index}", max_tokens=24)
         said[index] = completion.ids
 
     async with anyio.create_task_group() as group:
-        for index in range(len(PROMPTS)):
+        for index in range(len(prompts)):
             group.start_soon(run, index)
     return said
 
@@ -135,3 +142,25 @@ def test_the_embedded_model_says_token_for_token_what_torch_says():
         logits = model.forward(torch.tensor(ids[-1:]), kv)
     in_torch = model.forward(torch.tensor(ids), model.new_buffer(128), last_only=False)
     assert in_torch[len(prompt) - 1 : -1].argmax(dim=-1).tolist() == ids[len(prompt) :]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
+async def test_the_embedded_model_says_to_each_of_several_what_it_says_to_one_alone(weights):
+    engine = await LocalEngine.load(EMBEDDED_MODEL, EngineConfig(weights=weights, threads=1, device="cpu"))
+    prompts = [engine.tokenizer.encode(text) for text in QUESTIONS]
+
+    async def one_by_one(max_tokens: int) -> list[tuple[int, ...]]:
+        return [
+            (await generate_all(engine, prompt, f"scope {index}", max_tokens=max_tokens)).ids
+            for index, prompt in enumerate(prompts)
+        ]
+
+    await one_by_one(1)  # prompts are torch's: the same keys and values of theirs for all that follows
+    alone = await one_by_one(24)
+    side_by_side = await together(engine, prompts)
+    stats = await engine.stats()
+    await engine.close()
+    assert side_by_side == alone
+    assert stats.decoding == "compiled"
+    assert stats.drafted_tokens > 0

@@ -217,6 +217,33 @@ def test_an_engine_that_nobody_closes_lets_the_interpreter_exit_quietly(tiny_che
     assert (process.returncode, process.stderr) == (0, "")
 
 
+FORKED = """
+import anyio, os, sys
+from agentkit.errors import InferenceError
+from agentkit.inference.base import SamplingParams, collect
+from agentkit.inference.engine import LocalEngine
+
+async def main(engine):
+    try:
+        await collect(engine.generate([5, 6, 7], SamplingParams(max_tokens=2)))
+    except InferenceError as error:
+        print(error)
+
+engine = anyio.run(LocalEngine.load, sys.argv[1])
+if os.fork() == 0:
+    anyio.run(main, engine)
+    sys.exit()
+os.wait()
+anyio.run(engine.close)
+"""
+
+
+def test_a_fork_is_told_that_the_engine_is_not_in_it(tiny_checkpoint):
+    command = [sys.executable, "-c", FORKED, str(tiny_checkpoint)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert process.stdout == "a fork of a process has none of its engines' threads; open an engine here\n"
+
+
 async def test_an_end_that_the_tokenizer_alone_has_does_not_disturb_a_grammar(tiny_checkpoint, tiny_model):
     known = load_tokenizer(tiny_checkpoint)
     definition = json.loads((tiny_checkpoint / "tokenizer.json").read_text())

@@ -14,7 +14,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.inference.formats import format_for
 from agentkit.inference.formats.base import ParsedCall, ToolChoice
 from agentkit.inference.formats.call_parser import PYTHON_TAG
-from agentkit.inference.formats.llama31 import Llama31Format
+from agentkit.inference.formats.hf_llama import Llama31Format
 from agentkit.messages import Message, ToolCall, ToolSpec
 from tests.inference.conversations import (
     CALL,
@@ -135,20 +135,15 @@ def test_built_in_tools_are_named_and_called_in_their_own_form():
     )
 
 
-def test_what_the_template_cannot_write_is_written_so_that_the_parser_reads_it():
-    code = ToolCall(id="1", name="code_interpreter", arguments={"code": 'print("hi")'})
-    quoted = ToolCall(id="2", name="brave_search", arguments={"query": 'say "hi"'})
-    messages = [
-        Message.assistant("", (code,)),
-        Message.assistant("", (quoted,)),
-        Message.assistant("", (CALL, CALL)),
-    ]
+def test_what_the_template_refuses_is_written_in_its_manner():
+    ranked = ToolCall(id="2", name="brave_search", arguments={"query": "who wins", "count": 3})
+    messages = [Message.assistant("", (ranked,)), Message.assistant("", (CALL, CALL, SEARCH_CALL))]
     dialect = Llama31Format(llama3(), builtin_tools=["code_interpreter", "brave_search"])
     text = llama3().decode(dialect.render([*HELLO, *messages], start=1), skip_special=False)
     assert text == (
-        f'{ASSISTANT}<|python_tag|>print("hi")<|eom_id|>'
-        f'{ASSISTANT}<|python_tag|>brave_search.call(query="say \\"hi\\"")<|eom_id|>'
-        f"{ASSISTANT}{CALL_TEXT}; {CALL_TEXT}<|eom_id|>{ASSISTANT}"
+        f'{ASSISTANT}<|python_tag|>brave_search.call(query="who wins", count=3)<|eom_id|>'
+        f'{ASSISTANT}{CALL_TEXT}; {CALL_TEXT}; <|python_tag|>brave_search.call(query="who wins")<|eom_id|>'
+        f"{ASSISTANT}"
     )
 
 
@@ -337,8 +332,20 @@ def test_the_dialect_is_chosen_by_the_special_tokens():
     ("dialect", "options", "message"),
     [
         ("hf-31", {}, "did you mean 'hf-3.1'"),
-        ("xyz", {}, "there are hf-3.1, template"),
-        ("hf-3.1", {"tool_in": "user"}, "no option 'tool_in'; it has date, builtin_tools, tools_in"),
+        ("xyz", {}, "there are hf-3.1, hf-3.2, meta, template"),
+        (
+            "hf-3.1",
+            {"tool_in": "user"},
+            "no option 'tool_in'; it has date, tool_format, builtin_tools, tools_in",
+        ),
+        ("hf-3.2", {"builtin_tools": ["brave_search"]}, "has no built-in tools, so not brave_search"),
+        ("meta", {"tools_in": "assistant"}, "tools_in must be one of system, user, got 'assistant'"),
+        (
+            "meta",
+            {"tool_format": "xml"},
+            "tool_format must be one of json, function_tag, python_list, builtin",
+        ),
+        ("template", {"template": "{{ messages }}", "tool_results": "x"}, "must be one of verbatim, json"),
         ("template", {}, "carries no chat template"),
     ],
 )

@@ -314,7 +314,7 @@ def test_as_many_calls_as_allowed_may_stand_on_lines_of_their_own(choice):
 
 def test_several_calls_are_read_as_they_were_constrained():
     calls = (CALL, ToolCall(id="call_2", name="get_weather", arguments={"city": "Lyon"}))
-    text = tool_prompt.assistant_text(Message.assistant("", calls))
+    text = tool_prompt.assistant_text(Message.assistant("", calls), "json")
     grammar = smollm2_format().call_grammar([WEATHER], ToolChoice.REQUIRED, max_calls=2)
     assert matches(grammar, smollm2(), output(text))
     parser = smollm2_format().parser([WEATHER])

@@ -14,11 +14,11 @@ from agentkit.inference.catalog import EMBEDDED_MODEL
 from agentkit.inference.config import EngineConfig
 from agentkit.inference.engine import LocalEngine
 from agentkit.inference.loading import KeptTypes, kept_types
-from agentkit.inference.matrices import GROUP
+from agentkit.inference.quantized import GROUP
 from tests.inference.calling import generate_all, token_ids
 from tests.inference.tiny import TINY_CONTEXT, build_tiny_checkpoint
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda", 1)
+CPU, CUDA, METAL = torch.device("cpu"), torch.device("cuda", 1), torch.device("mps")
 NUMBERS = 2 * (3 * 64 * 32 + 2 * 128 * 32 + 2 * 64 * 32) + 2 * 320 * 32
 """Of all matrices of the tiny model with heads of 32: two layers, embedding and head."""
 
@@ -52,25 +52,37 @@ def test_a_cpu_computes_in_float32_whatever_is_kept():
     assert kept_types(EngineConfig(weights="int8", kv_dtype="bfloat16"), CPU) == small
 
 
-def test_a_gpu_keeps_and_computes_in_one_type():
+def test_a_gpu_computes_in_the_type_that_it_keeps_or_in_bfloat16():
     bfloat16 = KeptTypes(weights="bfloat16", hidden=torch.bfloat16, kv=torch.bfloat16)
     float32 = KeptTypes(weights="float32", hidden=torch.float32, kv=torch.float32)
     assert kept_types(EngineConfig(), CUDA) == bfloat16
     assert kept_types(EngineConfig(weights="bfloat16", kv_dtype="bfloat16"), CUDA) == bfloat16
     assert kept_types(EngineConfig(weights="float32"), CUDA) == float32
+    for weights in ("int8", "int4"):
+        small = KeptTypes(weights=weights, hidden=torch.bfloat16, kv=torch.bfloat16)
+        assert kept_types(EngineConfig(weights=weights), CUDA) == small
+        assert kept_types(EngineConfig(weights=weights, kv_dtype="bfloat16"), CUDA) == small
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("config", "device", "message"),
     [
-        (EngineConfig(weights="int8"), "weights='int8' is for the device 'cpu', got cuda:1"),
-        (EngineConfig(kv_dtype="float32"), "kv_dtype is 'float32' and the weights are 'bfloat16'"),
-        (EngineConfig(weights="float32", kv_dtype="bfloat16"), "on cuda:1 they must be the same"),
+        (EngineConfig(weights="int4"), CPU, "weights='int4' is for a GPU, the device is 'cpu'; use 'int8'"),
+        (EngineConfig(weights="int8"), METAL, "weights='int8' has no kernels for the device mps"),
+        (EngineConfig(weights="int4"), METAL, "weights='int4' has no kernels for the device mps"),
+        (EngineConfig(kv_dtype="float32"), CUDA, "kv_dtype is 'float32' and the weights are 'bfloat16'"),
+        (EngineConfig(weights="float32", kv_dtype="bfloat16"), CUDA, "on cuda:1 it must be 'float32'"),
+        (EngineConfig(weights="int4", kv_dtype="float32"), CUDA, "on cuda:1 it must be 'bfloat16'"),
     ],
 )
-def test_what_a_gpu_has_no_kernels_for_is_refused(config, message):
+def test_what_a_device_has_no_kernels_for_is_refused(config, device, message):
     with pytest.raises(ConfigurationError, match=message):
-        kept_types(config, CUDA)
+        kept_types(config, device)
+
+
+async def test_an_engine_on_a_cpu_refuses_int4(tiny_checkpoint):
+    with pytest.raises(ConfigurationError, match="weights='int4' is for a GPU"):
+        await LocalEngine.load(str(tiny_checkpoint), EngineConfig(weights="int4", device="cpu"))
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ class CacheMachine(RuleBasedStateMachine):
         free = self.cache.pool.free_pages
         keep = self.cache.host.keep if self.cache.host else None
         evicted = self.cache.tree.evict(count, leaving=keep)
-        assert evicted == self.cache.pool.free_pages - free <= min(count, possible)
+        assert evicted == self.cache.pool.free_pages - free == min(count, possible)
 
     @rule(ids=ids_of_few_kinds, scope=scopes)
     def save_and_load(self, ids, scope):

@@ -53,6 +53,23 @@ def test_what_gave_way_is_brought_back_to_the_token_and_reads_the_same():
     assert content(kv) == computed([*range(18), 99, 98])
 
 
+def test_no_more_is_brought_back_than_others_leave():
+    cache = cache_with(num_pages=8, host_pages=40)
+    run_once(cache, range(100, 132))
+    fill(cache)
+    run_once(cache, range(8), scope="mine")
+    mine, _ = cache.open(range(8), scope="mine")
+    assert cache.reserve(mine, 12)
+    compute(mine, range(12))
+    cache.share(mine, range(12), scope="mine", public_tokens=0, disposable=False)
+    run_once(cache, range(8), scope="other", public=8)
+    # The page that is in use now lies behind two that only the tree holds, and that have to stay for it.
+    assert cache.matched_tokens(range(12), scope="mine") == 12
+    kv, _ = cache.open(range(100, 132), scope="")
+    assert kv.length == 3 * PAGE
+    assert content(kv) == computed(range(100, 112))
+
+
 def test_only_what_the_device_lacks_is_copied():
     cache = cache_with(num_pages=10, host_pages=40)
     run_once(cache, range(20))

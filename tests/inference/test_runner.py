@@ -9,12 +9,16 @@ from hypothesis import strategies as st
 
 from agentkit.errors import InferenceError
 from agentkit.inference.base import SamplingParams
+from agentkit.inference.checkpoint import load_checkpoint
 from agentkit.inference.kv_pages import PagePool
 from agentkit.inference.kv_sequence import KVSequence
+from agentkit.inference.matrices import FEW_ROWS
 from agentkit.inference.model import LlamaModel, Part
 from agentkit.inference.runner import EagerRunner, Row, bucket_for
 from agentkit.inference.sampler import Draw, Sampler
 from tests.inference.calling import token_ids
+from tests.inference.quantizing import stand_ins
+from tests.inference.tiny import build_tiny_checkpoint
 
 PAGE = 8
 GREEDY = Draw(temperature=0.0, top_p=1.0, uniform=0.0)
@@ -64,6 +68,23 @@ def test_rows_that_come_go_and_change_places_share_the_buffers(tiny_model):
         outputs = runner.decode([Row(token_id=5, kv=kv, draw=None) for kv in members])
         for output, logits in zip(outputs, alone, strict=True):
             torch.testing.assert_close(output.logits, logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_quantised_weights_are_decoded_as_what_they_stand_for(tmp_path, weights):
+    loaded = load_checkpoint(build_tiny_checkpoint(tmp_path, head_dim=32))
+    exact = LlamaModel(loaded.config, stand_ins(loaded.tensors, weights))
+    small = LlamaModel(loaded.config, loaded.tensors, weights=weights)
+    assert small.weight_bytes < exact.weight_bytes / 3
+    lengths = [3, 9, FEW_ROWS]  # a CPU may round longer prompts to bfloat16
+    runner, kvs = sequences(small, lengths)
+    ids = [token_ids(length, seed) for seed, length in enumerate(lengths)]
+    for token in (3, 5, 7):
+        outputs = runner.decode([Row(token_id=token, kv=kv, draw=None) for kv in kvs])
+        for known, output in zip(ids, outputs, strict=True):
+            known.append(token)
+            expected = exact.forward(torch.tensor(known), exact.new_buffer(64))
+            torch.testing.assert_close(output.logits, expected, rtol=0, atol=1e-4)
 
 
 def test_a_table_follows_a_sequence_whose_pages_were_exchanged(tiny_model):

@@ -75,4 +75,4 @@ def test_no_draft_is_longer_than_allowed_or_likely_to_lose(chances, prices, most
     assert rows <= max(MAX_ROWS, sequences)
     if sum(counts) > 0:
         tokens = sequences + sum(sum(row[:count]) for row, count in zip(chances, counts, strict=True))
-        assert tokens / measured.drafted(rows, 1.0) > sequences
+        assert tokens / measured.drafted(rows, 1.0, sequences=sequences) > sequences

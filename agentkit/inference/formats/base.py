@@ -109,6 +109,9 @@ class Format(Protocol):
     def close_turn(self, output_ids: Sequence[int]) -> list[int]:
         """Return the ids to append after a generated output so that its message is complete."""
 
+    def stop_token(self, output_ids: Sequence[int]) -> str | None:
+        """Return the special token that ended an output, such as `<|eom_id|>`; None where it was cut short."""
+
     def output_decoder(self) -> OutputDecoder:
         """Return a decoder for one output. What it gives is for the parser, not for the user.
 

@@ -8,12 +8,19 @@ from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.inference.formats.base import Format
-from agentkit.inference.formats.llama31 import REQUIRED_SPECIALS, Llama31Format
+from agentkit.inference.formats.hf_llama import Llama31Format, Llama32Format
+from agentkit.inference.formats.llama import REQUIRED_SPECIALS
+from agentkit.inference.formats.meta import MetaFormat
 from agentkit.inference.formats.template import TemplateFormat
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.nearest import nearest
 
-DIALECTS: tuple[str, ...] = (Llama31Format.name, TemplateFormat.name)
+LLAMA_DIALECTS: dict[str, Callable[..., Format]] = {
+    Llama31Format.name: Llama31Format,
+    Llama32Format.name: Llama32Format,
+    MetaFormat.name: MetaFormat,
+}
+DIALECTS: tuple[str, ...] = (*LLAMA_DIALECTS, TemplateFormat.name)
 
 
 def format_for(tokenizer: Tokenizer, dialect: str | None = None, **options: Any) -> Format:
@@ -25,9 +32,9 @@ def format_for(tokenizer: Tokenizer, dialect: str | None = None, **options: Any)
     Raises:
         ConfigurationError: if the dialect or an option is not known, or the tokenizer does not fit.
     """
-    name = _default_dialect(tokenizer) if dialect is None else check_dialect(dialect)
-    if name == Llama31Format.name:
-        return _build(Llama31Format, name, tokenizer, options)
+    name = default_dialect(tokenizer) if dialect is None else check_dialect(dialect)
+    if name in LLAMA_DIALECTS:
+        return _build(LLAMA_DIALECTS[name], name, tokenizer, options)
     options = {"template": tokenizer.chat_template, **options}
     if options["template"] is None:
         raise ConfigurationError("the checkpoint carries no chat template; give one with the option template")
@@ -47,9 +54,16 @@ def check_dialect(name: str) -> str:
     raise ConfigurationError(f"no dialect {name!r}: there are {', '.join(DIALECTS)}{suggestion}")
 
 
-def _default_dialect(tokenizer: Tokenizer) -> str:
-    fits = all(special in tokenizer.special_ids for special in REQUIRED_SPECIALS)
-    return Llama31Format.name if fits else TemplateFormat.name
+def default_dialect(tokenizer: Tokenizer) -> str:
+    """Return the dialect of a model: Llama's where it has Llama 3's special tokens, else the checkpoint's own.
+
+    Llama 3.2's template asks for today's date and knows no built-in tools, unlike those of 3.1 and 3.3.
+    """
+    if any(special not in tokenizer.special_ids for special in REQUIRED_SPECIALS):
+        return TemplateFormat.name
+    template = tokenizer.chat_template or ""
+    is_newer = "strftime_now" in template and "builtin_tools" not in template
+    return Llama32Format.name if is_newer else Llama31Format.name
 
 
 def _build(build: Callable[..., Format], name: str, tokenizer: Tokenizer, options: dict[str, Any]) -> Format:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from agentkit.inference.formats.call_parser import PYTHON_TAG
@@ -32,6 +33,14 @@ class TaggedDecoder:
     def finish(self) -> str:
         """End the output; return U+FFFD if a character was left incomplete."""
         return _ordinary(self._decoder.finish())
+
+
+def stop_token(tokenizer: Tokenizer, stop_ids: AbstractSet[int], output_ids: Sequence[int]) -> str | None:
+    """Return the special token that ended an output; None if none of them did."""
+    if not output_ids or output_ids[-1] not in stop_ids:
+        return None
+    names = {token_id: name for name, token_id in tokenizer.special_ids.items()}
+    return names.get(output_ids[-1])
 
 
 def _ordinary(text: str) -> str:

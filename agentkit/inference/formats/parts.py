@@ -23,6 +23,14 @@ def encode_parts(parts: Iterable[Part], tokenizer: Tokenizer) -> list[int]:
     return ids
 
 
+def encode_apart(parts: Iterable[Part], tokenizer: Tokenizer) -> list[int]:
+    """Return the ids, with every piece of text encoded by itself: no token reaches over from one to the next."""
+    ids: list[int] = []
+    for part in parts:
+        ids += [part] if isinstance(part, int) else tokenizer.encode(part)
+    return ids
+
+
 def merge_runs(parts: Iterable[Part]) -> list[Part]:
     """Return the parts with neighbouring texts joined and empty ones left out."""
     merged: list[Part] = []

@@ -10,10 +10,12 @@ from agentkit.errors import ConfigurationError
 from agentkit.inference.base import Grammar
 from agentkit.inference.formats import tool_prompt
 from agentkit.inference.formats.base import ToolChoice
-from agentkit.inference.formats.call_grammar import json_call_rules, output_grammar
+from agentkit.inference.formats.call_forms import ResultStyle, ToolFormat, check_option, result_content
+from agentkit.inference.formats.call_grammar import output_grammar
 from agentkit.inference.formats.call_parser import CallParser
+from agentkit.inference.formats.call_rules import call_rules
 from agentkit.inference.formats.chat_template import ChatTemplate, Piece, Turn
-from agentkit.inference.formats.output_decoder import TaggedDecoder
+from agentkit.inference.formats.output_decoder import TaggedDecoder, stop_token
 from agentkit.inference.formats.parts import Part, check_messages, encode_parts, merge_runs
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.messages import Message, Role, ToolSpec
@@ -30,8 +32,20 @@ class TemplateFormat:
 
     name = "template"
 
-    def __init__(self, tokenizer: Tokenizer, template: str, *, date: str | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: str,
+        *,
+        date: str | None = None,
+        tool_format: ToolFormat = "json",
+        tool_results: ResultStyle = "verbatim",
+    ) -> None:
+        check_option("tool_format", tool_format, ToolFormat)
+        check_option("tool_results", tool_results, ResultStyle)
         self._tokenizer = tokenizer
+        self._tool_format: ToolFormat = tool_format
+        self._tool_results: ResultStyle = tool_results
         self._template = ChatTemplate(template, variables=_variables(tokenizer, date))
         # Longest first: a special token may begin with the spelling of another.
         specials = sorted(tokenizer.special_ids, key=len, reverse=True)
@@ -69,6 +83,10 @@ class TemplateFormat:
             end = end[end.index(output_ids[-1]) + 1 :]
         return encode_parts(end, self._tokenizer)
 
+    def stop_token(self, output_ids: Sequence[int]) -> str | None:
+        """Return the special token that ended an output; None where it was cut short."""
+        return stop_token(self._tokenizer, self.stop_ids, output_ids)
+
     def output_decoder(self) -> TaggedDecoder:
         """Return a decoder for one output."""
         tag = self._tokenizer.special_ids.get("<|python_tag|>")
@@ -81,7 +99,7 @@ class TemplateFormat:
 
     def parser(self, tools: Sequence[ToolSpec]) -> CallParser:
         """Return a parser for one output."""
-        return CallParser(tools)
+        return CallParser(tools, tool_format=self._tool_format)
 
     def call_grammar(
         self,
@@ -92,7 +110,13 @@ class TemplateFormat:
         answer_schema: Mapping[str, Any] | None = None,
     ) -> Grammar | None:
         """Return the grammar of one output; see `Format.call_grammar`."""
-        calls = json_call_rules(tools, max_calls=max_calls, separator=tool_prompt.CALL_SEPARATOR)
+        calls = call_rules(
+            tools,
+            self._tool_format,
+            max_calls=max_calls,
+            separator=tool_prompt.CALL_SEPARATOR,
+            answer_schema=answer_schema,
+        )
         return output_grammar(calls, choice, answer_schema=answer_schema)
 
     @property
@@ -105,13 +129,15 @@ class TemplateFormat:
             return turns
         has_system = bool(messages) and messages[0].role is Role.SYSTEM
         instructions = messages[0].content if has_system else ""
-        described = Turn(role="system", content=tool_prompt.system_text(instructions, tools))
+        described = Turn(
+            role="system", content=tool_prompt.system_text(instructions, tools, self._tool_format)
+        )
         examples = [self._turn(message) for message in tool_prompt.EXAMPLES]
         return [described, *examples, *turns[1 if has_system else 0 :]]
 
     def _turn(self, message: Message) -> Turn:
         if message.role is Role.ASSISTANT:
-            return Turn(role="assistant", content=tool_prompt.assistant_text(message))
+            return Turn(role="assistant", content=tool_prompt.assistant_text(message, self._tool_format))
         if message.role is not Role.TOOL:
             return Turn(role=message.role.value, content=message.content)
         if self._result_role is None:
@@ -119,7 +145,9 @@ class TemplateFormat:
             raise ConfigurationError(
                 f"the chat template has no place for a tool's result: it refuses role {roles}"
             )
-        return Turn(role=self._result_role, content=tool_prompt.result_text(message, self._result_role))
+        result = result_content(message.content, self._tool_results)
+        heading = tool_prompt.result_heading(message, self._result_role)
+        return Turn(role=self._result_role, content=heading + result)
 
     def _parts(self, pieces: Sequence[Piece]) -> list[Part]:
         parts: list[Part] = []

@@ -1,6 +1,6 @@
 """How models without a tool format of their own are told about tools: one place to change the wording.
 
-The form of a call is that of Llama 3.1's JSON-based tool calling.
+The usual form of a call is that of Llama 3.1's JSON-based tool calling.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from agentkit.inference.formats.call_forms import EXAMPLES as FORMS
+from agentkit.inference.formats.call_forms import ToolFormat, write_calls
 from agentkit.messages import DEVELOPER, Message, Role, ToolCall, ToolSpec
 
 # The roles that a tool's result may have, best first: the first one that the chat template accepts is used.
@@ -17,8 +19,8 @@ CALL_SEPARATOR = "\n"
 """What stands between two calls of one message."""
 
 _GUIDANCE = (
-    "You have access to the following functions. To call a function, respond with JSON for a function call, "
-    'in the format {"name": function name, "parameters": dictionary of argument name and its value}. '
+    "You have access to the following functions. To call a function, respond with {what}, "
+    "in the format {form}. "
     "Call a function only when it helps to answer; otherwise respond in plain words."
 )
 
@@ -41,10 +43,12 @@ EXAMPLES: tuple[Message, ...] = (
 whether to call or to answer: without it SmolLM2-135M guesses the weather more often than it asks."""
 
 
-def system_text(instructions: str, tools: Sequence[ToolSpec]) -> str:
+def system_text(instructions: str, tools: Sequence[ToolSpec], tool_format: ToolFormat) -> str:
     """Return the content of the system message that describes the tools after the instructions."""
+    what = "JSON for a function call" if tool_format == "json" else "a function call"
+    guidance = _GUIDANCE.format(what=what, form=FORMS[tool_format])
     described = "\n".join(_tool_text(tool) for tool in tools)
-    return "\n\n".join(part for part in (instructions, _GUIDANCE, described) if part)
+    return "\n\n".join(part for part in (instructions, guidance, described) if part)
 
 
 def call_text(call: ToolCall) -> str:
@@ -52,16 +56,17 @@ def call_text(call: ToolCall) -> str:
     return json.dumps({"name": call.name, "parameters": dict(call.arguments)}, ensure_ascii=False)
 
 
-def assistant_text(message: Message) -> str:
+def assistant_text(message: Message, tool_format: ToolFormat) -> str:
     """Return the content of an assistant message, with its calls after what it says."""
-    return CALL_SEPARATOR.join([*filter(None, [message.content]), *map(call_text, message.tool_calls)])
-
-
-def result_text(message: Message, role: str) -> str:
-    """Return the content of a message with a tool's result; a role that is not the tool's needs a heading."""
-    if role == "tool":
+    if not message.tool_calls:
         return message.content
-    return f"Result of {message.tool_name or 'the function'}: {message.content}"
+    calls = write_calls(message.tool_calls, tool_format, separator=CALL_SEPARATOR, write_json=call_text)
+    return CALL_SEPARATOR.join([*filter(None, [message.content]), calls])
+
+
+def result_heading(message: Message, role: str) -> str:
+    """Return what stands before a tool's result: a role that is not the tool's needs a heading."""
+    return "" if role == "tool" else f"Result of {message.tool_name or 'the function'}: "
 
 
 def _tool_text(tool: ToolSpec) -> str:
