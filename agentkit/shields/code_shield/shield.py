@@ -1,6 +1,6 @@
-"""The shield `code_shield`: flags insecure Python in code, and in the code blocks of other text.
+"""The shield `code_shield`: flags insecure code, also in the code blocks of other text.
 
-Python only: code in another language is reported as unanalysed, and is not flagged.
+Code in a language without rules is reported as unanalysed, and is not flagged.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import anyio.to_thread
 from agentkit.errors import ShieldError
 from agentkit.shields.base import Finding, ShieldInput, Stage, Verdict
 from agentkit.shields.code_shield.extract import CodePart, code_parts
-from agentkit.shields.code_shield.python_ast import scan_python
-from agentkit.shields.code_shield.rules import Issue, Severity, load_rules
+from agentkit.shields.code_shield.rules import Issue, Severity
+from agentkit.shields.code_shield.scan import load_all_rules, scan_code
 from agentkit.shields.registry import register_shield
 
 MAX_CHARACTERS = 200_000
@@ -29,7 +29,7 @@ class CodeShield:
 
     async def start(self) -> None:
         """Load the rules that ship in the package."""
-        await anyio.to_thread.run_sync(load_rules)
+        await anyio.to_thread.run_sync(load_all_rules)
 
     async def check(self, content: ShieldInput) -> Verdict:
         """Judge one piece of content.
@@ -59,13 +59,12 @@ def _judge(text: str, *, is_code: bool, language: str | None, block_at: Severity
     located = [
         (issue, part)
         for part in parts
-        if part.language == "python"
-        for issue in scan_python(text[part.start : part.end])
+        for issue in _issues(text[part.start : part.end], part)
         if issue.severity.rank >= block_at.rank
     ]
     if located:
         return _flagged(text, located)
-    unknown = [part.language or "unknown" for part in parts if part.language != "python"]
+    unknown = [part.label or "unknown" for part in parts if not part.languages]
     if unknown:
         return Verdict(
             flagged=False,
@@ -73,6 +72,11 @@ def _judge(text: str, *, is_code: bool, language: str | None, block_at: Severity
             reason=f"language not analysed: {', '.join(sorted(set(unknown)))}",
         )
     return Verdict(flagged=False)
+
+
+def _issues(code: str, part: CodePart) -> list[Issue]:
+    found = {issue for language in part.languages for issue in scan_code(code, language)}
+    return sorted(found, key=lambda issue: (issue.line, issue.rule))
 
 
 def _flagged(text: str, located: list[tuple[Issue, CodePart]]) -> Verdict:
