@@ -42,7 +42,8 @@ _PYTHON_ONLY = re.compile(
 _LONGEST_LINE = 300
 # What hardly a line of prose looks like, and most lines of a program do.
 _CODE_LINE = re.compile(
-    r".*[;{}(\[]\s*$|\s*(?://|/\*|\*|#|--|\$ |<\?|[})\]])|\s*(?:if|while|for)\b.*(?:\)|then|do)\s*$|\s*(?:then|fi|done|else|esac)\b|"
+    r".*[;{}(\[]\s*$|\s*(?://|/\*|\*|#|--|\$ |<\?|[})\]])|\s*(?:if|while|for)\b.*(?:\)|then|do)\s*$|"
+    r"\s*(?:then|fi|done|else|esac)\b|"
     r"\s*(?:sudo|curl|wget|rm|chmod|export|eval|bash|sh|nc|dd|cd|mkdir|echo|apt-get|docker|git)\s+[-\w\"'$/.~]|\s*[\w.$\[\]>-]+\s*(?:=|:=|\+=)\s*\S|"
     r"\s*(?:select|insert|update|delete|from|where|create|drop|grant|values|set|alter|copy|exec)\b.*|\s*[\w.$>:-]+\(.*\)\s*$",
     re.IGNORECASE,

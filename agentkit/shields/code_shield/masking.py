@@ -37,7 +37,10 @@ class SourceView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Syntax:
-    """How one language writes comments and strings: `openers` finds the next, `fills` what in a string puts in a value."""
+    """How one language writes comments and strings.
+
+    `openers` finds the next of them, `fills` what in a string puts in a value.
+    """
 
     openers: re.Pattern[str]
     fills: re.Pattern[str] | None = None
@@ -78,7 +81,9 @@ _SYNTAX: dict[Language, _Syntax] = {
     ),
     Language.RUST: _syntax(_LINE, _BLOCK, r'(?P<hashes>\bb?r(?P<sharps>#{0,16})")', r'(?P<long>")', _CHARACTER),
     Language.GO: _syntax(_LINE, _BLOCK, _DOUBLE, _CHARACTER, r"(?P<backtick>`)"),
-    Language.SHELL: _syntax(r"(?P<line>(?:(?<=[\s;&|(])|\A)#[^\n]*)", r"(?P<escaped>\\.)", r'(?P<long>")', r"(?P<bare>')", fills=r"[$`]"),
+    Language.SHELL: _syntax(
+        r"(?P<line>(?:(?<=[\s;&|(])|\A)#[^\n]*)", r"(?P<escaped>\\.)", r'(?P<long>")', r"(?P<bare>')", fills=r"[$`]"
+    ),
     Language.SQL: _syntax(
         r"(?P<line>--[^\n]*)", _BLOCK, r"(?P<doubled>')", r"(?P<string>\"[^\"\n]*+\")",
     ),
