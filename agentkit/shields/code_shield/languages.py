@@ -29,7 +29,7 @@ class Language(StrEnum):
 
 _CERTAIN_WEIGHT = 6
 _MOST_CANDIDATES = 3
-_READ = 20_000
+_READ = 6_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,7 @@ class _Traits:
     certain: re.Pattern[str] | None
 
     def score(self, code: str) -> int:
+        """Return how much in a text looks like the language."""
         found = sum(1 for _ in self.looks.finditer(code))
         is_certain = self.certain is not None and self.certain.search(code) is not None
         return found + _CERTAIN_WEIGHT * is_certain
@@ -50,8 +51,8 @@ def known_language(name: str | None) -> Language | None:
     return _languages()[0].get(name.strip().lower()) if name is not None else None
 
 
-def likely_languages(code: str) -> tuple[Language, ...]:
-    """Return the languages that code without a label may be in, likeliest first; none where nothing says.
+def likely_languages(code: str, *, least: int = 1) -> tuple[Language, ...]:
+    """Return the languages that code without a label may be in, likeliest first; none without `least` signs.
 
     Python is not among them: whether a text is Python is asked of its parser.
     """
@@ -60,7 +61,7 @@ def likely_languages(code: str) -> tuple[Language, ...]:
     scores[Language.CPP] = max(scores[Language.CPP], scores.pop(Language.C))
     best = max(scores.values())
     # Snippets are short and the languages are cousins: what is close behind is read too.
-    likely = [language for language, score in scores.items() if score and 2 * score >= best]
+    likely = [language for language, score in scores.items() if score >= least and 2 * score >= best]
     return tuple(sorted(likely, key=lambda language: -scores[language])[:_MOST_CANDIDATES])
 
 

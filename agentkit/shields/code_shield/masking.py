@@ -1,7 +1,7 @@
 """Code -> two views of the same length: without comments, and without comments and the insides of strings.
 
-Knows quotes, comments and interpolation of each language; knows no grammar and no rules. One pass over the text: a
-literal or comment that is never closed is read as code, so nothing can hide behind it.
+Knows how literals end; knows no grammar and no rules. One pass over the text: a literal or comment that is never closed
+is left as code, so that nothing can hide behind it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,21 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from agentkit.shields.code_shield.languages import Language
+from agentkit.shields.code_shield.syntax import BEGINS_EXPRESSION, MAY_BEGIN_EXPRESSION, SYNTAX
 
 # What a masked string looks like in the code view: its inside is blank. The second kind has values in it.
 PLAIN, FILLED = '"', "`"
 _NOT_NEWLINE = re.compile(r"[^\n]")
+_MOST_MISSING = 40
+_LONGEST_WORD_BEFORE = 24
+_OPENS_LITERAL = re.compile(r"[\"'`]|/[/*]")
+_LONG = {
+    # PHP puts `{$a["b"]}` into a string, quotes and all.
+    '"': re.compile(r'(?:\{\$[^{}\n]{0,200}\}|[^"\\]|\\.)*+"', re.DOTALL),
+    "'": re.compile(r"(?:[^'\\]|\\.)*+'", re.DOTALL),
+}
+_DOUBLED = {quote: re.compile(rf"(?:[^{quote}]|{quote}{quote})*+{quote}") for quote in ('"', "'")}
+_TEMPLATE_TEXT = re.compile(r"(?:[^`\\$]|\\.|\$(?!\{))*+(`|\$\{)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,79 +46,21 @@ class SourceView:
     strings: list[StringSpan]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Syntax:
-    """How one language writes comments and strings.
-
-    `openers` finds the next of them, `fills` what in a string puts in a value.
-    """
-
-    openers: re.Pattern[str]
-    fills: re.Pattern[str] | None = None
-
-
-_LINE = r"(?P<line>//[^\n]*)"
-_BLOCK = r"(?P<block>/\*)"
-_DOUBLE = r'(?P<string>"(?:[^"\\\n]|\\.)*+(?:"|(?=\n)|\Z))'
-_CHARACTER = r"(?P<character>'(?:[^'\\\n]|\\.[^'\n]{0,8})')"
-_SINGLE = r"(?P<single>'(?:[^'\\\n]|\\.)*+(?:'|(?=\n)|\Z))"
-_SLASH_REGEX = (
-    r"(?P<regex>(?<=[(,=:\[!&|?{};\n])[ \t]{0,4}/(?![/*])"
-    r"(?:[^/\\\[\n]|\\.|\[(?:[^\]\\\n]|\\.){0,200}+\]){1,500}+/[a-z]{0,8})"
-)
-_HEREDOC = r"(?P<heredoc><<[-~<]?[ \t]*(?P<q>[\"']?)(?P<tag>[A-Za-z_]\w*)(?P=q)[^\n]*\n)"
-
-
-def _syntax(*parts: str, fills: str | None = None) -> _Syntax:
-    return _Syntax(
-        openers=re.compile("|".join(parts), re.DOTALL), fills=re.compile(fills) if fills is not None else None
-    )
-
-
-_C_LIKE = _syntax(
-    _LINE, _BLOCK, r'(?P<raw>\bu?8?[LU]?R"(?P<raw_tag>[^\s()\\"]{0,16})\()', _DOUBLE, _CHARACTER
-)
-_SYNTAX: dict[Language, _Syntax] = {
-    Language.C: _C_LIKE,
-    Language.CPP: _C_LIKE,
-    Language.CSHARP: _syntax(
-        _LINE, _BLOCK, r'(?P<triple>"{3})', r'(?P<verbatim>(?:\$@|@\$?)")', _DOUBLE, _CHARACTER, fills=r"\{\w"
-    ),
-    Language.JAVA: _syntax(_LINE, _BLOCK, r'(?P<triple>"{3})', _DOUBLE, _CHARACTER),
-    Language.JAVASCRIPT: _syntax(_LINE, _BLOCK, _DOUBLE, _SINGLE, r"(?P<template>`)", r"(?P<brace>[{}])", _SLASH_REGEX),
-    Language.PHP: _syntax(
-        r"(?P<html>\?>)", r"(?P<line>(?://|#(?!\[))[^\n?]*(?:\?(?!>)[^\n?]*)*)", _BLOCK, r'(?P<long>["\'])', _HEREDOC,
-        fills=r"\$\w|\{\$",
-    ),
-    Language.RUST: _syntax(_LINE, _BLOCK, r'(?P<hashes>\bb?r(?P<sharps>#{0,16})")', r'(?P<long>")', _CHARACTER),
-    Language.GO: _syntax(_LINE, _BLOCK, _DOUBLE, _CHARACTER, r"(?P<backtick>`)"),
-    Language.SHELL: _syntax(
-        r"(?P<line>(?:(?<=[\s;&|(])|\A)#[^\n]*)", r"(?P<escaped>\\.)", r'(?P<long>")', r"(?P<bare>')", fills=r"[$`]"
-    ),
-    Language.SQL: _syntax(
-        r"(?P<line>--[^\n]*)", _BLOCK, r"(?P<doubled>')", r"(?P<string>\"[^\"\n]*+\")",
-    ),
-}  # fmt: skip
-
-
-_MOST_MISSING = 40
-_LONG = {quote: re.compile(rf"(?:[^{quote}\\]|\\.)*+{quote}", re.DOTALL) for quote in ('"', "'")}
-_DOUBLED = {quote: re.compile(rf"(?:[^{quote}]|{quote}{quote})*+{quote}") for quote in ('"', "'")}
-_TEMPLATE_TEXT = re.compile(r"(?:[^`\\$]|\\.|\$(?!\{))*+(`|\$\{)", re.DOTALL)
-
-
 @dataclass(slots=True)
 class _Pen:
     """Collects what is blanked. `missing` are closers that were looked for in vain: they are not looked for again.
 
-    `templates` has, for each `${` of JavaScript that is open, how many braces are open in it.
+    `templates` has, for each `${` of JavaScript that is open, how many braces are open in it. `is_ambiguous` says that
+    quotes stand in what may be a regular expression or not, so that nobody can tell which strings begin where.
     """
 
     source: str
+    fills: re.Pattern[str] | None
     comments: list[tuple[int, int]] = field(default_factory=list)
     strings: list[StringSpan] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
     templates: list[int] = field(default_factory=list)
+    is_ambiguous: bool = False
 
     def close(self, closer: re.Pattern[str], start: int, *, anywhere: bool) -> re.Match[str] | None:
         """Return where a literal ends: at the next match, or right here. A search in vain is made once a closer."""
@@ -118,25 +71,31 @@ class _Pen:
             self.missing.add(closer.pattern)
         return match
 
-    def string(self, start: int, end: int, fills: re.Pattern[str] | None = None) -> int:
+    def string(self, start: int, end: int, *, may_be_filled: bool) -> int:
         """Keep a string, and return its end."""
-        filled = fills is not None and fills.search(self.source, start, end) is not None
+        filled = (
+            may_be_filled
+            and self.fills is not None
+            and self.fills.search(self.source, start, end) is not None
+        )
         self.strings.append(StringSpan(start=start, end=end, filled=filled))
         return end
 
 
 def view_source(source: str, language: Language) -> SourceView:
     """Return both views of a source."""
-    syntax = _SYNTAX[language]
-    pen = _Pen(source=source)
+    syntax = SYNTAX[language]
+    pen = _Pen(source=source, fills=syntax.fills)
     position = _skip_leading_html(pen) if language is Language.PHP else 0
     while match := syntax.openers.search(source, position):
-        position = _read(match, pen, syntax)
+        position = _read(match, pen)
+    if pen.is_ambiguous or (syntax.doubtful is not None and syntax.doubtful.search(source)):
+        return SourceView(text=source, code=source, strings=pen.strings)
     text = _blanked(source, pen.comments)
     return SourceView(text=text, code=_masked(text, pen.strings), strings=pen.strings)
 
 
-def _read(match: re.Match[str], pen: _Pen, syntax: _Syntax) -> int:
+def _read(match: re.Match[str], pen: _Pen) -> int:
     """Note what an opener opens, and return where it ends."""
     start, end = match.span()
     match match.lastgroup:
@@ -146,27 +105,50 @@ def _read(match: re.Match[str], pen: _Pen, syntax: _Syntax) -> int:
             if closing := pen.close(_literal("*/"), end, anywhere=True):
                 pen.comments.append((start, closing.end()))
                 return closing.end()
-        case "string":
-            filled = syntax.fills if pen.source[start - 1 : start] == "$" else None
-            return pen.string(start, end, filled)
-        case "single" | "character" | "regex":
-            return pen.string(start, end)
+        case "string" if match["shut"]:
+            return pen.string(start, end, may_be_filled=pen.source[start - 1 : start] == "$")
+        case "single" if match["single_shut"]:
+            return pen.string(start, end, may_be_filled=False)
+        case "character" | "identifier":
+            return pen.string(start, end, may_be_filled=False)
+        case "slashed":
+            return _read_slashed(match, pen)
         case "brace":
             return _read_brace(match[0], pen, start)
         case "template":
             return _read_template(pen, start)
-        case "long" | "doubled" | "verbatim":
-            closers = _LONG if match.lastgroup == "long" else _DOUBLED
-            if closing := pen.close(closers[match[0][-1]], end, anywhere=False):
-                is_filled = (match.lastgroup == "long" and match[0] == '"') or "$" in match[0]
-                return pen.string(start, closing.end(), syntax.fills if is_filled else None)
+        case "long" | "long_single" | "doubled" | "verbatim":
+            return _read_escaped(match, pen)
         case "html":
             closing = pen.close(_literal("<?"), end, anywhere=True)
-            return pen.string(start, closing.start() if closing else len(pen.source))
+            return pen.string(start, closing.start() if closing else len(pen.source), may_be_filled=False)
         case _ if closer := _closer(match):
             if closing := pen.close(closer, end, anywhere=True):
-                return pen.string(start, closing.end(), syntax.fills)
+                return pen.string(start, closing.end(), may_be_filled=True)
     return end
+
+
+def _read_slashed(match: re.Match[str], pen: _Pen) -> int:
+    """Blank what is surely a regular expression, step over what may be one, and over the slash of a division."""
+    before = pen.source[max(0, match.start() - _LONGEST_WORD_BEFORE) : match.start()]
+    if BEGINS_EXPRESSION.search(before):
+        return pen.string(match.start(), match.end(), may_be_filled=False)
+    if not MAY_BEGIN_EXPRESSION.search(before):
+        return match.start() + 1
+    pen.is_ambiguous = pen.is_ambiguous or _OPENS_LITERAL.search(match[0]) is not None
+    return match.end()
+
+
+def _read_escaped(match: re.Match[str], pen: _Pen) -> int:
+    """Read a string in which its own quote can be written: with a backslash, or twice."""
+    quote = match[0][-1]
+    closers = _LONG if match.lastgroup in ("long", "long_single") else _DOUBLED
+    closing = pen.close(closers[quote], match.end(), anywhere=False)
+    if closing is None:
+        return match.end()
+    return pen.string(
+        match.start(), closing.end(), may_be_filled=match.lastgroup == "long" or "$" in match[0]
+    )
 
 
 def _closer(match: re.Match[str]) -> re.Pattern[str] | None:
@@ -183,7 +165,7 @@ def _closer(match: re.Match[str]) -> re.Pattern[str] | None:
         case "hashes":
             return _literal(f'"{match["sharps"]}')
         case "heredoc":
-            return re.compile(rf"^[ \t]*{match['tag']}\b", re.MULTILINE)
+            return re.compile(rf"^[ \t]*+{match['tag']}\b", re.MULTILINE)
     return None
 
 
@@ -194,7 +176,9 @@ def _literal(text: str) -> re.Pattern[str]:
 
 def _skip_leading_html(pen: _Pen) -> int:
     first = re.search(r"<\?|\?>", pen.source)
-    return pen.string(0, first.start()) if first is not None and first[0] == "<?" and first.start() else 0
+    if first is None or first[0] != "<?" or not first.start():
+        return 0
+    return pen.string(0, first.start(), may_be_filled=False)
 
 
 def _read_template(pen: _Pen, start: int) -> int:
@@ -232,8 +216,14 @@ def _masked(text: str, strings: list[StringSpan]) -> str:
     parts: list[str] = []
     done = 0
     for string in strings:
-        mark = FILLED if string.filled else PLAIN
-        inside = _NOT_NEWLINE.sub(" ", text[string.start + 1 : string.end - 1])
-        parts += (text[done : string.start], mark, inside, mark if string.end - string.start > 1 else "")
+        inside = _NOT_NEWLINE.sub(" ", text[string.start : string.end])
+        parts += (text[done : string.start], _quoted(inside, FILLED if string.filled else PLAIN))
         done = string.end
     return "".join([*parts, text[done:]])
+
+
+def _quoted(blank: str, mark: str) -> str:
+    """Put a mark where a string begins and where it ends, but for newlines, which stay."""
+    if len(blank) < 2 or blank[0] == "\n" or blank[-1] == "\n":
+        return blank
+    return f"{mark}{blank[1:-1]}{mark}"

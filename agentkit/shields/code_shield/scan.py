@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentkit.shields.code_shield.languages import Language
+from agentkit.shields.code_shield.languages import Language, likely_languages
 from agentkit.shields.code_shield.pattern_rules import rules_of
 from agentkit.shields.code_shield.pattern_scan import scan_patterns
 from agentkit.shields.code_shield.python_ast import scan_python
@@ -19,8 +19,9 @@ def scan_code(code: str, language: Language) -> list[Issue]:
 
 
 def load_all_rules() -> None:
-    """Read the rules of every language, so that the first check does not wait for it."""
+    """Read all rules, so that the first check does not wait for it."""
     load_rules()
+    likely_languages("")
     for language in Language:
         if language is not Language.PYTHON:
             rules_of(language)

@@ -1,4 +1,4 @@
-"""The shield `code_shield`: flags insecure code, also in the code blocks of other text.
+"""The shield `code_shield`: flags insecure code, also in tool calls and in the code blocks of other text.
 
 Code in a language without rules is reported as unanalysed, and is not flagged.
 """
@@ -44,7 +44,7 @@ class CodeShield:
         judge = partial(
             _judge,
             content.text,
-            is_code=content.stage is Stage.CODE,
+            stage=content.stage,
             language=content.language,
             block_at=self.block_at,
         )
@@ -54,13 +54,10 @@ class CodeShield:
         """Nothing to free."""
 
 
-def _judge(text: str, *, is_code: bool, language: str | None, block_at: Severity) -> Verdict:
-    parts = list(code_parts(text, is_code=is_code, language=language))
+def _judge(text: str, *, stage: Stage, language: str | None, block_at: Severity) -> Verdict:
+    parts = list(code_parts(text, stage=stage, language=language))
     located = [
-        (issue, part)
-        for part in parts
-        for issue in _issues(text[part.start : part.end], part)
-        if issue.severity.rank >= block_at.rank
+        (issue, part) for part in parts for issue in _issues(part) if issue.severity.rank >= block_at.rank
     ]
     if located:
         return _flagged(text, located)
@@ -74,8 +71,9 @@ def _judge(text: str, *, is_code: bool, language: str | None, block_at: Severity
     return Verdict(flagged=False)
 
 
-def _issues(code: str, part: CodePart) -> list[Issue]:
-    found = {issue for language in part.languages for issue in scan_code(code, language)}
+def _issues(part: CodePart) -> list[Issue]:
+    """Return the issues in a part, whichever of its languages it is in."""
+    found = {issue for language in part.languages for issue in scan_code(part.code, language)}
     return sorted(found, key=lambda issue: (issue.line, issue.rule))
 
 
@@ -91,7 +89,10 @@ def _flagged(text: str, located: list[tuple[Issue, CodePart]]) -> Verdict:
 
 
 def _finding(text: str, issue: Issue, part: CodePart) -> Finding:
-    """Return the issue's whole line, in offsets of the whole text."""
+    """Return the issue's whole line, in offsets of the whole text; in a tool call the string that holds it."""
+    label = f"{issue.cwe} {issue.rule}"
+    if text[part.start : part.end] != part.code:
+        return Finding(start=part.start, end=part.end, label=label)
     start = part.start
     for _ in range(issue.line - 1):
         newline = text.find("\n", start, part.end)
@@ -99,4 +100,4 @@ def _finding(text: str, issue: Issue, part: CodePart) -> Finding:
             break
         start = newline + 1
     end = text.find("\n", start, part.end)
-    return Finding(start=start, end=part.end if end < 0 else end, label=f"{issue.cwe} {issue.rule}")
+    return Finding(start=start, end=part.end if end < 0 else end, label=label)
