@@ -14,24 +14,8 @@ from agentkit.shields.code_shield.source import parse_program
 
 _FENCE = re.compile(r"^[ \t]{0,8}(`{3,}|~{3,})[ \t]*([\w+#.-]{0,30})[^\n]*\n", re.MULTILINE)
 # Blocks that are no program: what they show is judged as text elsewhere.
-_NO_CODE = frozenset(
-    [
-        "text",
-        "txt",
-        "plain",
-        "plaintext",
-        "json",
-        "yaml",
-        "yml",
-        "toml",
-        "xml",
-        "html",
-        "markdown",
-        "md",
-        "csv",
-        "diff",
-    ]
-)
+_NO_CODE_NAMES = "text txt plain plaintext json yaml yml toml xml html markdown md csv diff"
+_NO_CODE = frozenset(_NO_CODE_NAMES.split())
 _PYTHON_LINE = re.compile(
     r"[ \t]*(?:>>> |from [\w.]+ import |import [\w.]+(?:\s*$|\s+as\s|,)|(?:async )?def \w+\(|class \w+[(:]|@\w|"
     r"(?:if|elif|while|for|with|try|except|else)\b.*:\s*$|return\b|print\(|\w[\w.]*\s*=\s*\S|\w[\w.]*\(.*\)\s*$)"
