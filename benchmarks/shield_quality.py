@@ -2,22 +2,21 @@
 
     python -m benchmarks.shield_quality [--data DIR] [--json FILE]
 
-Reads the labelled files (default ../shared/data beside the repository) and Python's own standard library. What the
-override detector learned from is scored by cross-validation. Intervals are Wilson's at 95%.
+Reads the labelled files (default ../shared/data beside the repository), Python's own standard library, and code in
+other languages that this machine has. What the override detector learned from is scored by cross-validation. Intervals
+are Wilson's at 95%.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import string
 import sys
 import sysconfig
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from agentkit.shields.code_shield import Severity, scan_python
 from agentkit.shields.override_score import assess
 from agentkit.shields.override_style import StyleModel
 from agentkit.shields.secret_patterns import find_secrets
+from benchmarks.code_quality import judge_code, show_code
 from benchmarks.fit_instruction_override import cross_validated_scores, fit, read_documents, read_rows
+from benchmarks.measures import milliseconds, wilson
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 THRESHOLD = 0.5
@@ -39,31 +39,11 @@ _KEYS_OF_A_KIND = 50
 _PHRASES = Path(__file__).with_name("override_languages.jsonl")
 
 
-def wilson(hits: int, total: int) -> str:
-    """Return a share in percent with its 95% interval."""
-    if not total:
-        return "-"
-    z, share = 1.96, hits / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return f"{100 * share:.1f}% [{100 * max(0.0, centre - half):.1f}, {100 * min(1.0, centre + half):.1f}]"
-
-
 def auc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
     """Return how often a positive scores above a negative; ties count half."""
     below = np.searchsorted(np.sort(negative), positive, "left")
     upto = np.searchsorted(np.sort(negative), positive, "right")
     return float((below + upto).sum() / (2 * len(positive) * len(negative)))
-
-
-def milliseconds(judge: Callable[[str], object], texts: Iterable[str]) -> NDArray[np.float64]:
-    """Return how long each text takes."""
-    times: list[float] = []
-    for text in texts:
-        before = time.perf_counter()
-        judge(text)
-        times.append(1000 * (time.perf_counter() - before))
-    return np.array(times)
 
 
 def judge_overrides(data: Path) -> dict[str, Any]:
@@ -118,37 +98,6 @@ def _by_language(style: StyleModel) -> dict[str, dict[str, int]]:
         flagged = assess(row["text"], untrusted=False, style=style).score >= THRESHOLD
         counts.setdefault(row["language"], Counter()).update({kind: 1, f"{kind}_flagged": int(flagged)})
     return {language: dict(found) for language, found in counts.items()}
-
-
-def judge_code(data: Path, library: Sequence[str]) -> dict[str, Any]:
-    """Score Code Shield on labelled insecure snippets, and its false alarms on the standard library."""
-    rows = [row for row in read_rows(data / "insecure_code.jsonl") if row["language"] == "python"]
-    total: Counter[str] = Counter()
-    hits: dict[str, Counter[str]] = {"error": Counter(), "warning": Counter()}
-    for row in rows:
-        worst = _worst(row["text"])
-        for group in (row["cwe"], "all"):
-            total[group] += 1
-            hits["error"][group] += worst >= Severity.ERROR.rank
-            hits["warning"][group] += worst >= Severity.WARNING.rank
-    flagged = [[issue for issue in scan_python(text) if issue.severity is Severity.ERROR] for text in library]
-    lines = sum(text.count("\n") for text in library)
-    windows = ["\n".join(text.splitlines()[:200]) for text in library]
-    return {
-        "recall": {
-            group: {level: wilson(hits[level][group], total[group]) for level in ("error", "warning")}
-            | {"n": total[group]}
-            for group in sorted(total)
-        },
-        "library_files_with_error": wilson(sum(bool(issues) for issues in flagged), len(library)),
-        "library_errors_per_1000_lines": round(1000 * sum(map(len, flagged)) / lines, 3),
-        "library_rules": dict(Counter(issue.rule for issues in flagged for issue in issues)),
-        "p95_ms_200_lines": float(np.quantile(milliseconds(scan_python, windows), 0.95)),
-    }
-
-
-def _worst(code: str) -> int:
-    return max((issue.severity.rank for issue in scan_python(code) if issue.rule != "not-parsed"), default=-1)
 
 
 def judge_secrets(data: Path, library: Sequence[str]) -> dict[str, Any]:
@@ -225,7 +174,7 @@ def library_sources() -> list[str]:
 
 def show(report: dict[str, Any], console: Console) -> None:
     """Print the figures, one table a shield."""
-    overrides, code, secrets = report["instruction_override"], report["code_shield"], report["secrets"]
+    overrides, secrets = report["instruction_override"], report["secrets"]
     table = Table("instruction_override (threshold 0.5)", "flagged", "of", "share [95%]")
     for source, row in overrides["flagged"].items():
         table.add_row(source, str(row["hits"]), str(row["total"]), row["share"])
@@ -244,15 +193,7 @@ def show(report: dict[str, Any], console: Console) -> None:
             f"phrases in {language}: {found['attacks_flagged']} of {found['attacks']} attacks and "
             f"{found['harmless_flagged']} of {found['harmless']} harmless ones flagged"
         )
-    table = Table("code_shield: recall on Python", "rows", "block_at: error", "block_at: warning")
-    for group, row in code["recall"].items():
-        table.add_row(group, str(row["n"]), row["error"], row["warning"])
-    console.print(table)
-    console.print(
-        f"standard library: {code['library_files_with_error']} of files have an error, "
-        f"{code['library_errors_per_1000_lines']} errors in 1,000 lines; "
-        f"p95 {code['p95_ms_200_lines']:.1f} ms for 200 lines"
-    )
+    show_code(report["code_shield"], console)
     console.print(
         f"secrets: {secrets['recall']} of made keys found; flagged {secrets['texts_flagged']} of harmless texts and "
         f"{secrets['library_files_flagged']} of library files; p95 {secrets['p95_ms_2kb']:.1f} ms for 2 KB"

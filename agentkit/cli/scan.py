@@ -56,8 +56,6 @@ def run_scan(
     import_modules(imports)
     loaded = load_policy(policy)
     rows = _rows(StdinLines()) if jsonl else _one_row(read_stdin())
-    if language is None and judged_as is Stage.CODE:
-        language = "python"
     return anyio.run(_scan, judged_as, loaded, rows, language)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from agentkit.shields.code_shield.conditions import first_argument, is_value, keyword
+from agentkit.shields.code_shield.credentials import credential_rule, is_written_key
 from agentkit.shields.code_shield.scope import (
     Scope,
     constant_text,
@@ -49,18 +50,6 @@ _DANGEROUS_MODULES = (
     "pty",
 )
 
-_SECRET_NAME = re.compile(
-    r"(?:^|_|\b)(?:password|passwd|pwd|passphrase|secret|api_?key|apikey|auth_?token|access_?token|access_?key|"
-    r"secret_?key|private_?key|client_?secret|token|credentials?|db_?pass)$",
-    re.IGNORECASE,
-)
-_PLACEHOLDER = re.compile(
-    r"|none|null|true|false|x+|\*+|\.+|-+|password|passwd|secret|token|test\w*|example|changeme|change_me|default|username|"
-    r"user|admin|foo|bar|key|.*(?:your|my|enter|insert|example|placeholder|dummy|fake|sample|change).*|<.*>|\{.*\}|\$.*|"
-    r"%.*|[a-z]+[ :].*|.*[\s:/\\<>\[\]].*",
-    re.IGNORECASE,
-)
-_LONGEST_SECRET = 500
 _DESTRUCTIVE = re.compile(
     r"\brm\s{1,8}(?:-[a-zA-Z-]{1,24}\s{1,8}){0,4}-[a-zA-Z]{0,12}[rR][a-zA-Z]{0,12}\s{1,8}(?:-[a-zA-Z-]{1,24}\s{1,8}){0,4}"
     r"[\"']?(?:/\*?|~/?\*?|\$HOME/?\*?|\.\./?\*?)[\"']?(?:\s|$|;|&)|"
@@ -74,10 +63,6 @@ _COMMANDS = re.compile(
     r"(?:os\.(?:system|popen|exec\w+|spawn\w+)|subprocess\.\w+|commands\.\w+|asyncio\.create_subprocess\w*)$"
 )
 _ROOTS = ("/", "/*", "~", "~/", "C:\\", "c:/", "/home", "/etc", "/usr", "/var", "..")
-_WRITTEN_KEY = re.compile(
-    r"AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]{0,24}PRIVATE KEY-----|gh[pousr]_\w{36}|sk_live_\w{24}|xox[bp]-\d|"
-    r"AIza[\w-]{35}|Bearer ya29\."
-)
 
 
 def check_tls(node: ast.AST, scope: Scope) -> Iterator[str]:
@@ -123,13 +108,10 @@ def check_secret(node: ast.AST, scope: Scope) -> Iterator[str]:
     """A credential is written in the code: assigned, compared, passed by name or kept in a dictionary."""
     for name, value in _named_values(node):
         text = value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
-        if text is None or not _SECRET_NAME.search(name) or not 3 <= len(text) <= _LONGEST_SECRET:
-            continue
-        if _PLACEHOLDER.fullmatch(text):
-            continue
-        looks_drawn = len(text) >= 8 and any(map(str.isdigit, text)) and any(map(str.isalpha, text))
-        yield "hardcoded-secret" if looks_drawn else "hardcoded-password"
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and _WRITTEN_KEY.search(node.value):
+        rule = credential_rule(name, text) if text is not None else None
+        if rule is not None:
+            yield rule
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and is_written_key(node.value):
         yield "hardcoded-secret"
 
 
@@ -193,7 +175,7 @@ def check_destruction(node: ast.AST, scope: Scope) -> Iterator[str]:
         if target is not None and _is_root(target, scope):
             yield "delete-tree"
     elif _COMMANDS.match(name):
-        command = _command_text(node, scope)
+        command = command_text(node, scope)
         if _DESTRUCTIVE.search(command):
             yield "destructive-command"
         if _REVERSE_SHELL.search(command):
@@ -228,7 +210,8 @@ def _is_root(node: ast.expr, scope: Scope) -> bool:
     return constant_text(node, scope) in ("$HOME", "${HOME}")
 
 
-def _command_text(call: ast.Call, scope: Scope) -> str:
+def command_text(call: ast.Call, scope: Scope) -> str:
+    """Return what is known of the command that a call runs."""
     argument = first_argument(call)
     if argument is None:
         return ""

@@ -77,6 +77,18 @@ def _constant_argument(call: ast.Call, scope: Scope) -> bool:
     return argument is not None and is_constant(argument, scope)
 
 
+def _any_dynamic(call: ast.Call, scope: Scope) -> bool:
+    values = [*call.args, *(item.value for item in call.keywords)]
+    return any(
+        not is_constant(value, scope) and not (dotted_name(value, scope) or "").startswith("os.P_")
+        for value in values
+    )
+
+
+def _all_constant(call: ast.Call, scope: Scope) -> bool:
+    return not _any_dynamic(call, scope)
+
+
 def _uses_shell(call: ast.Call, scope: Scope) -> bool:
     shell = keyword(call, "shell", scope)
     # `shell=flag` may be true; only a written falsehood is none.
@@ -164,6 +176,8 @@ def _world_writable(call: ast.Call, scope: Scope) -> bool:
 CONDITIONS: Mapping[str, Condition] = {
     "dynamic_argument": _dynamic_argument,
     "constant_argument": _constant_argument,
+    "any_dynamic": _any_dynamic,
+    "all_constant": _all_constant,
     "shell_true_dynamic": _shell_true_dynamic,
     "shell_true_constant": _shell_true_constant,
     "no_safe_loader": _no_safe_loader,

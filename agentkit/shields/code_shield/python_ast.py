@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
-from agentkit.shields.code_shield.checks import CHECKS
+from agentkit.shields.code_shield.checks import CHECKS, command_text
 from agentkit.shields.code_shield.conditions import CONDITIONS
+from agentkit.shields.code_shield.languages import Language
 from agentkit.shields.code_shield.lexer import LogicalLine
+from agentkit.shields.code_shield.pattern_scan import scan_patterns
 from agentkit.shields.code_shield.rules import Issue, Rule, Severity, load_rules
 from agentkit.shields.code_shield.scope import Scope, bind_imports, constant_text, dotted_names
 from agentkit.shields.code_shield.source import parse_source
@@ -19,11 +21,12 @@ from agentkit.shields.code_shield.source import parse_source
 _SHELL_WORD = re.compile(r"\bshell\s*=\s*True\b")
 _TEXT_RUNNERS = frozenset({"eval", "exec", "compile"})
 _DEEPEST_TEXT = 3
+_CONSTANT_COMMANDS = frozenset({"command-constant", "subprocess-shell-constant"})
 # What is given to these is looked at, not called.
 _ASKING = frozenset(
     {"isinstance", "issubclass", "hasattr", "getattr", "callable", "id", "type", "repr", "print"}
 )
-_ALWAYS_WHEN_UNPARSED = (None, "dynamic_argument", "no_safe_loader", "for_security")
+_ALWAYS_WHEN_UNPARSED = (None, "dynamic_argument", "any_dynamic", "no_safe_loader", "for_security")
 
 
 def scan_python(code: str) -> list[Issue]:
@@ -49,8 +52,10 @@ def _issues_in(statements: list[ast.stmt], depth: int = 0) -> Iterator[Issue]:
     for node, scope in _walk(statements, module):
         line = getattr(node, "lineno", 0)
         if isinstance(node, ast.Call):
-            yield from (book.issue(name, line) for name in _broken_call_rules(node, scope))
+            broken = set(_broken_call_rules(node, scope))
+            yield from (book.issue(name, line) for name in broken)
             yield from _issues_in_text(node, scope, depth)
+            yield from _issues_in_command(node, scope) if broken & _CONSTANT_COMMANDS else ()
         yield from (book.issue(name, line) for name in _handed_over(node, scope))
         for check in CHECKS:
             yield from (book.issue(name, line) for name in check(node, scope))
@@ -63,6 +68,13 @@ def _issues_in_text(call: ast.Call, scope: Scope, depth: int) -> Iterator[Issue]
     text = constant_text(call.args[0], scope)
     for issue in _issues_in(parse_source(text).statements, depth + 1) if text else ():
         yield replace(issue, line=call.lineno)
+
+
+def _issues_in_command(call: ast.Call, scope: Scope) -> Iterator[Issue]:
+    """Judge the constant command that a shell is given, at the line where it is run."""
+    for issue in scan_patterns(command_text(call, scope), Language.SHELL):
+        if issue.severity is Severity.ERROR:
+            yield replace(issue, line=call.lineno)
 
 
 def _handed_over(node: ast.AST, scope: Scope) -> Iterator[str]:

@@ -44,6 +44,20 @@ _CUSTOMARY = {
     "mark_safe": "django.utils.safestring.mark_safe",
 }
 _LEAKED_MODULE = re.compile(r"\w[\w.]*\.((?:os|sys|builtins)\.\w)")
+# However a C library is reached, its functions are called `ctypes.library.…` in the rules.
+_NATIVE_LIBRARY = re.compile(r"^ctypes\.(?:cdll|windll|oledll|pydll)\.(?!LoadLibrary\b)\w+")
+_NATIVE_LOADERS = frozenset(
+    f"ctypes.{name}"
+    for name in (
+        "CDLL",
+        "PyDLL",
+        "WinDLL",
+        "OleDLL",
+        "cdll.LoadLibrary",
+        "windll.LoadLibrary",
+        "pydll.LoadLibrary",
+    )
+)
 _SAME_MODULE = {"posix": "os", "nt": "os", "cPickle": "pickle", "_pickle": "pickle"}
 
 
@@ -184,6 +198,8 @@ def canonical(name: str) -> str:
     """Return the usual spelling of a dotted name."""
     for home in _BUILTIN_HOMES:
         name = name.removeprefix(home)
+    if name.startswith("ctypes."):
+        name = _NATIVE_LIBRARY.sub("ctypes.library", name)
     # Modules are also reached through the modules that import them: `shutil.os.system`.
     if module := _LEAKED_MODULE.match(name):
         name = name[module.start(1) :]
@@ -203,6 +219,8 @@ def _member(base: str | None, attribute: str) -> str | None:
 
 
 def _called(function: str | None, args: list[ast.expr], scope: Scope, depth: int) -> str | None:
+    if function in _NATIVE_LOADERS:
+        return "ctypes.library"
     if function == "getattr" and len(args) >= 2:
         attribute = constant_text(args[1], scope, depth + 1)
         return _member(dotted_name(args[0], scope, depth + 1), attribute) if attribute else None

@@ -1,6 +1,6 @@
-"""The shield `code_shield`: flags insecure Python in code, and in the code blocks of other text.
+"""The shield `code_shield`: flags insecure code, also in tool calls and in the code blocks of other text.
 
-Python only: code in another language is reported as unanalysed, and is not flagged.
+Code in a language without rules is reported as unanalysed, and is not flagged.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from agentkit.errors import ShieldError
 from agentkit.messages import MODEL
 from agentkit.shields.base import Finding, ShieldInput, Stage, Verdict
 from agentkit.shields.code_shield.extract import CodePart, code_parts
-from agentkit.shields.code_shield.python_ast import scan_python
-from agentkit.shields.code_shield.rules import Issue, Severity, load_rules
+from agentkit.shields.code_shield.rules import Issue, Severity
+from agentkit.shields.code_shield.scan import load_all_rules, scan_code
 from agentkit.shields.registry import register_shield
 from agentkit.shields.self_test import KnownTexts
 
@@ -31,7 +31,7 @@ class CodeShield:
 
     async def start(self) -> None:
         """Load the rules that ship in the package."""
-        await anyio.to_thread.run_sync(load_rules)
+        await anyio.to_thread.run_sync(load_all_rules)
 
     async def check(self, content: ShieldInput) -> Verdict:
         """Judge one piece of content.
@@ -46,7 +46,7 @@ class CodeShield:
         judge = partial(
             _judge,
             content.text,
-            is_code=content.stage is Stage.CODE,
+            stage=content.stage,
             language=content.language,
             block_at=self.block_at,
         )
@@ -64,18 +64,14 @@ class CodeShield:
         return KnownTexts(bad=(bad,), good=(good,))
 
 
-def _judge(text: str, *, is_code: bool, language: str | None, block_at: Severity) -> Verdict:
-    parts = list(code_parts(text, is_code=is_code, language=language))
+def _judge(text: str, *, stage: Stage, language: str | None, block_at: Severity) -> Verdict:
+    parts = list(code_parts(text, stage=stage, language=language))
     located = [
-        (issue, part)
-        for part in parts
-        if part.language == "python"
-        for issue in scan_python(text[part.start : part.end])
-        if issue.severity.rank >= block_at.rank
+        (issue, part) for part in parts for issue in _issues(part) if issue.severity.rank >= block_at.rank
     ]
     if located:
         return _flagged(text, located)
-    unknown = [part.language or "unknown" for part in parts if part.language != "python"]
+    unknown = [part.label or "unknown" for part in parts if not part.languages]
     if unknown:
         return Verdict(
             flagged=False,
@@ -83,6 +79,12 @@ def _judge(text: str, *, is_code: bool, language: str | None, block_at: Severity
             reason=f"language not analysed: {', '.join(sorted(set(unknown)))}",
         )
     return Verdict(flagged=False)
+
+
+def _issues(part: CodePart) -> list[Issue]:
+    """Return the issues in a part, whichever of its languages it is in."""
+    found = {issue for language in part.languages for issue in scan_code(part.code, language)}
+    return sorted(found, key=lambda issue: (issue.line, issue.rule))
 
 
 def _flagged(text: str, located: list[tuple[Issue, CodePart]]) -> Verdict:
@@ -97,7 +99,10 @@ def _flagged(text: str, located: list[tuple[Issue, CodePart]]) -> Verdict:
 
 
 def _finding(text: str, issue: Issue, part: CodePart) -> Finding:
-    """Return the issue's whole line, in offsets of the whole text."""
+    """Return the issue's whole line, in offsets of the whole text; in a tool call the string that holds it."""
+    label = f"{issue.cwe} {issue.rule}"
+    if text[part.start : part.end] != part.code:
+        return Finding(start=part.start, end=part.end, label=label)
     start = part.start
     for _ in range(issue.line - 1):
         newline = text.find("\n", start, part.end)
@@ -105,4 +110,4 @@ def _finding(text: str, issue: Issue, part: CodePart) -> Finding:
             break
         start = newline + 1
     end = text.find("\n", start, part.end)
-    return Finding(start=start, end=part.end if end < 0 else end, label=f"{issue.cwe} {issue.rule}")
+    return Finding(start=start, end=part.end if end < 0 else end, label=label)

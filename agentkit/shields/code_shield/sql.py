@@ -38,6 +38,11 @@ _SQL_METHOD_NAMES = (
 _SQL_METHODS = frozenset(_SQL_METHOD_NAMES.split())
 
 
+def is_statement(text: str) -> bool:
+    """Say whether a text begins an SQL statement."""
+    return _SQL.match(text) is not None
+
+
 def check_sql(node: ast.AST, scope: Scope) -> Iterator[str]:
     """An SQL statement made of values: by f-string, format, % or +, right in the call or in a variable before."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
