@@ -27,7 +27,8 @@ from rich.table import Table
 
 from agentkit.shields.pii_patterns import PersonalKind, find_personal_data
 from benchmarks.fit_instruction_override import read_rows
-from benchmarks.shield_quality import DATA, milliseconds, wilson
+from benchmarks.measures import milliseconds, wilson
+from benchmarks.shield_quality import DATA
 
 _SAMPLES_OF_A_KIND = 200
 _SENTENCES = (
