@@ -135,6 +135,7 @@ class Decoder:
         rows, positions = places.slots.shape
         heads = config.num_heads * config.head_dim
         kv_heads = config.num_kv_heads * config.head_dim
+        segments = -(-positions // kernels.SEGMENT)
         parts = kernels.PARTS_OF_A_LAYER * config.num_layers + 1
         return kernels.Scratch(
             hidden=hidden,
@@ -144,7 +145,10 @@ class Decoder:
             activated=np.empty((rows, config.intermediate_size), np.float32),
             logits=np.empty((len(places.wanted), config.vocab_size), np.float32),
             normed=np.empty((threads, rows, config.hidden_size), np.float32),
-            scores=np.empty((threads, -(-positions // kernels.LANES) * kernels.LANES), np.float32),
+            scores=np.empty((threads, kernels.HEADS_AT_ONCE, kernels.SEGMENT), np.float32),
+            highest=np.empty((rows, config.num_heads, segments), np.float32),
+            sums=np.empty((rows, config.num_heads, segments), np.float32),
+            mixed=np.empty((rows, config.num_heads, segments, config.head_dim), np.float32),
             taken=np.zeros(parts, np.int64),
             done=np.zeros(parts, np.int64),
             shares=SHARES_PER_THREAD * threads,

@@ -59,7 +59,10 @@ class Scratch(NamedTuple):
     gate_up: np.ndarray  # (rows, 2 * intermediate_size)
     logits: np.ndarray  # (rows with logits, vocab_size)
     normed: np.ndarray  # (threads, most rows, hidden_size): each thread has its own
-    scores: np.ndarray  # (threads, at least most positions in whole vectors): each thread has its own
+    scores: np.ndarray  # (threads, HEADS_AT_ONCE, SEGMENT): each thread has its own
+    highest: np.ndarray  # (rows, num_heads, segments of the longest row): the highest score of each segment
+    sums: np.ndarray  # (rows, num_heads, segments): of the weights that scores become
+    mixed: np.ndarray  # (rows, num_heads, segments, head_dim): the values by these weights
     taken: np.ndarray  # (parts of the step,), int64
     done: np.ndarray  # (parts of the step,), int64
     shares: int

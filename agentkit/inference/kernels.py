@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from numba import njit, typeof, types
 
 from agentkit.inference.kernel_arrays import Places, Scratch, Weights
-from agentkit.inference.kernel_attention import append, attend
+from agentkit.inference.kernel_attention import HEADS_AT_ONCE, SEGMENT, append, attend, combine, segments
 from agentkit.inference.kernel_products import activate, add_product, rms_norm, span
-from agentkit.inference.simd import LANES, count, count_up, inner
+from agentkit.inference.simd import count, count_up, inner
 
 if os.name != "posix":
     raise ImportError("compiled steps need sched_yield, which is a function of POSIX systems")
@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-__all__ = ["LANES", "PARTS_OF_A_LAYER", "Places", "Scratch", "Weights", "compiled_for", "decode_step"]
+__all__ = ["HEADS_AT_ONCE", "PARTS_OF_A_LAYER", "SEGMENT", "Places", "Scratch", "Weights", "compiled_for", "decode_step"]
 
-PARTS_OF_A_LAYER = 6
+PARTS_OF_A_LAYER = 7
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
 _SPINS_BEFORE_YIELD = 2_000
@@ -79,6 +79,7 @@ def _take_part(thread: int, weights: Weights, places: Places, scratch: Scratch) 
     hidden_size = scratch.hidden.shape[1]
     num_kv_heads = places.keys.shape[1]
     num_heads = scratch.attended.shape[1] // places.keys.shape[3]
+    num_segments = scratch.highest.shape[2]
     normed = scratch.normed[thread]
     part = 0
     for layer in range(weights.qkv.shape[0]):
@@ -98,9 +99,17 @@ def _take_part(thread: int, weights: Weights, places: Places, scratch: Scratch) 
             share = _next(scratch, part, rows * num_kv_heads)
         part = _meet(scratch, part, rows * num_kv_heads)
 
+        share = _take(scratch, part, rows * num_kv_heads * num_segments)
+        while share >= 0:
+            head, segment = share // num_segments, share % num_segments
+            row, kv_head = head // num_kv_heads, head % num_kv_heads
+            attend(layer, row, kv_head, segment, places, scratch, scratch.scores[thread])
+            share = _next(scratch, part, rows * num_kv_heads * num_segments)
+        part = _meet(scratch, part, rows * num_kv_heads * num_segments)
+
         share = _take(scratch, part, rows * num_heads)
         while share >= 0:
-            attend(layer, share // num_heads, share % num_heads, places, scratch, scratch.scores[thread])
+            combine(share // num_heads, share % num_heads, places, scratch)
             share = _next(scratch, part, rows * num_heads)
         part = _meet(scratch, part, rows * num_heads)
 

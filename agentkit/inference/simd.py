@@ -182,6 +182,49 @@ def total(typing: Any, vector: Any) -> Any:
 
 
 @intrinsic
+def totals(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Return the sums of four vectors, each added by halves, for little more than one."""
+    result = types.UniTuple(types.float32, 4)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vectors = list(arguments)
+        width = LANES // 2
+        while len(vectors) > 1:
+            vectors = [
+                _folded_together(builder, one, other, width)
+                for one, other in zip(vectors[::2], vectors[1::2], strict=True)
+            ]
+            width //= 2
+        quarters = vectors[0]
+        while width:
+            swapped = [lane ^ width for lane in range(LANES)]
+            quarters = builder.fadd(quarters, _shuffled(builder, quarters, quarters, swapped))
+            width //= 2
+        sums = [builder.extract_element(quarters, _INT(lane)) for lane in (0, 8, 4, 12)]
+        return context.make_tuple(builder, result, sums)
+
+    return result(a, b, c, d), generate
+
+
+@intrinsic
+def larger(typing: Any, left: Any, right: Any) -> Any:
+    """Return the larger one of left and right, each lane for itself."""
+    return VECTOR(left, right), (
+        lambda context, builder, signature, arguments: _call(builder, "llvm.maxnum", *arguments)
+    )
+
+
+@intrinsic
+def largest(typing: Any, vector: Any) -> Any:
+    """Return the largest of the 16."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _fold(builder, arguments[0], lambda left, right: _call(builder, "llvm.maxnum", left, right))
+
+    return types.float32(vector), generate
+
+
+@intrinsic
 def count_up(typing: Any, counters: Any, index: Any) -> Any:
     """Add one to a number of an int64 array, seen by all threads, and return what it was."""
 
@@ -237,8 +280,21 @@ def _fold(builder: Any, vector: Any, combine: Callable[[Any, Any], Any]) -> Any:
     while width > 1:
         width //= 2
         other = [*range(width, 2 * width), *[0] * (LANES - width)]
-        vector = combine(vector, builder.shuffle_vector(vector, undefined, ir.Constant(_INTS, other)))
+        vector = combine(vector, _shuffled(builder, vector, undefined, other))
     return builder.extract_element(vector, _INT(0))
+
+
+def _folded_together(builder: Any, one: Any, other: Any, width: int) -> Any:
+    """Return a vector in whose blocks of 2 * width the lower half is a sum of one's halves, the upper of the other's."""
+    blocks = range(0, LANES, 2 * width)
+    lower = [lane + lanes for start in blocks for lanes in (0, LANES) for lane in range(start, start + width)]
+    upper = [lane + width for lane in lower]
+    return builder.fadd(_shuffled(builder, one, other, lower), _shuffled(builder, one, other, upper))
+
+
+def _shuffled(builder: Any, one: Any, other: Any, lanes: Sequence[int]) -> Any:
+    """Return so many lanes of two vectors; those of the other one count from 16 on."""
+    return builder.shuffle_vector(one, other, ir.Constant(_INTS, list(lanes)))
 
 
 def _splat(builder: Any, value: Any) -> Any:
