@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from agentkit.inference.kernel_arrays import Places, Scratch
+from agentkit.inference.quantized import GROUP
 from agentkit.inference.simd import (
     LANES,
+    PREFETCHED_BYTES,
     add,
     exp,
     fma,
@@ -20,6 +22,7 @@ from agentkit.inference.simd import (
     largest,
     load,
     multiply,
+    prefetch,
     splat,
     store,
     total,
@@ -118,6 +121,9 @@ def _score(
     three, four = min(first + 2, last) * head_dim, min(first + 3, last) * head_dim
     for position in range(start, end):
         slot = places.slots[row, position]
+        for column in range(0, head_dim, GROUP):
+            prefetch(places.keys, (layer, kv_head, slot, column), PREFETCHED_BYTES)
+            prefetch(places.values, (layer, kv_head, slot, column), 0)
         a, b, c, d = zeros(), zeros(), zeros(), zeros()
         for column in range(0, head_dim, LANES):
             key = load(places.keys, (layer, kv_head, slot, column))

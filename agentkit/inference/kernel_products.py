@@ -11,6 +11,7 @@ from agentkit.inference.kernel_arrays import Scratch, Weights
 from agentkit.inference.quantized import GROUP
 from agentkit.inference.simd import (
     LANES,
+    PREFETCHED_BYTES,
     add,
     add_products,
     divide,
@@ -73,8 +74,8 @@ def add_product(
         while row < num_rows:
             one, other = zeros(), zeros()
             for column in range(0, rows.shape[1], GROUP):
-                prefetch(weights, (layer, first, column))
-                prefetch(weights, (layer, second, column))
+                prefetch(weights, (layer, first, column), PREFETCHED_BYTES)
+                prefetch(weights, (layer, second, column), PREFETCHED_BYTES)
                 low, high = load(rows, (row, column)), load(rows, (row, column + LANES))
                 one = add_products(one, weights, scales, (layer, first, column), low, high)
                 other = add_products(other, weights, scales, (layer, second, column), low, high)
@@ -100,8 +101,8 @@ def _add_tile(
     e, f, g, h = zeros(), zeros(), zeros(), zeros()
     for column in range(0, rows.shape[1], GROUP):
         one, other = (layer, first, column), (layer, second, column)
-        prefetch(weights, one)
-        prefetch(weights, other)
+        prefetch(weights, one, PREFETCHED_BYTES)
+        prefetch(weights, other, PREFETCHED_BYTES)
         low, high = load(rows, (row, column)), load(rows, (row, column + LANES))
         a = add_products(a, weights, scales, one, low, high)
         e = add_products(e, weights, scales, other, low, high)

@@ -27,7 +27,16 @@ logger = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-__all__ = ["HEADS_AT_ONCE", "PARTS_OF_A_LAYER", "SEGMENT", "Places", "Scratch", "Weights", "compiled_for", "decode_step"]
+__all__ = [
+    "HEADS_AT_ONCE",
+    "PARTS_OF_A_LAYER",
+    "SEGMENT",
+    "Places",
+    "Scratch",
+    "Weights",
+    "compiled_for",
+    "decode_step",
+]
 
 PARTS_OF_A_LAYER = 7
 

@@ -99,20 +99,21 @@ def add_products(typing: Any, sums: Any, array: Any, scales: Any, index: Any, lo
 
 
 @intrinsic
-def prefetch(typing: Any, array: Any, index: Any) -> Any:
-    """Have the memory read that comes `PREFETCHED_BYTES` behind 32 numbers, as far as it holds as many."""
+def prefetch(typing: Any, array: Any, index: Any, ahead: Any) -> Any:
+    """Have the memory read that comes so many bytes behind the 32 numbers at an index tuple, as far as it holds as many."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
         start = builder.bitcast(_pointer(context, builder, signature.args, arguments), byte)
+        start = builder.gep(start, [context.cast(builder, arguments[2], ahead, types.int64)])
         kind = ir.FunctionType(ir.VoidType(), [byte, _INT, _INT, _INT])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         for offset in range(0, 2 * LANES * array.dtype.bitwidth // 8, _CACHE_LINE):
-            address = builder.gep(start, [_INT(PREFETCHED_BYTES + offset)])
+            address = builder.gep(start, [_INT(offset)])
             builder.call(function, [address, _INT(0), _INT(3), _INT(1)])  # to read, into all caches, data
         return context.get_dummy_value()
 
-    return types.void(array, index), generate
+    return types.void(array, index, types.int64), generate
 
 
 @intrinsic
