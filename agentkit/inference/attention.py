@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name that every reader of torch code knows
 from torch.nn.attention.bias import causal_lower_right
 
+from agentkit.inference.cpu import multiplies_bfloat16
 from agentkit.inference.kv_sequence import KVSequence
+from agentkit.inference.matrices import FEW_ROWS
 
 FEW_QUERIES = 8
 """So many queries of a scattered sequence attend run by run on a CPU; for more, gathering the runs is cheaper."""
@@ -110,21 +112,28 @@ def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, spa
         values = torch.cat([values[:, run] for run in span.runs], dim=1)
     else:
         keys, values = keys[:, span.runs[0]], values[:, span.runs[0]]
-    keys, values = keys.to(queries.dtype), values.to(queries.dtype)
     if queries.shape[0] == 1:
         # One query sees every key, and the heads of a group share theirs: they pass as the queries of one head,
         # (1, num_kv_heads, group, head_dim), which no mask hides and for which nothing is repeated.
         grouped = queries.view(1, keys.shape[0], -1, keys.shape[2])
+        keys, values = keys.to(queries.dtype), values.to(queries.dtype)
         return F.scaled_dot_product_attention(grouped, keys[None], values[None]).view(1, -1)
+    dtype = _dtype_of_attention(queries, keys)
     attended = F.scaled_dot_product_attention(
-        queries.transpose(0, 1)[None],
-        keys[None],
-        values[None],
+        queries.to(dtype).transpose(0, 1)[None],
+        keys[None].to(dtype),
+        values[None].to(dtype),
         attn_mask=span.mask,
         is_causal=span.causal,
         enable_gqa=True,
     )
-    return attended[0].transpose(0, 1).reshape(queries.shape[0], -1)
+    return attended[0].transpose(0, 1).reshape(queries.shape[0], -1).to(queries.dtype)
+
+
+def _dtype_of_attention(queries: torch.Tensor, keys: torch.Tensor) -> torch.dtype:
+    """Return the queries' dtype; where many meet keys in bfloat16, a CPU that is fast at it attends in that."""
+    many = queries.shape[0] > FEW_ROWS and queries.device.type == "cpu"
+    return keys.dtype if many and keys.dtype == torch.bfloat16 and multiplies_bfloat16() else queries.dtype
 
 
 def _attend_by_run(

@@ -30,7 +30,6 @@ from agentkit.inference.simd import (
     zeros,
 )
 
-
 SEGMENT = 128
 """Positions of a share. Their keys and values, of one head, stay in the cache that is nearest to the processor."""
 

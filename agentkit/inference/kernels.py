@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from numba import njit, typeof, types
 
 from agentkit.inference.kernel_arrays import Places, Scratch, Weights
-from agentkit.inference.kernel_attention import HEADS_AT_ONCE, SEGMENT, append, attend, combine, segments
+from agentkit.inference.kernel_attention import HEADS_AT_ONCE, SEGMENT, append, attend, combine
 from agentkit.inference.kernel_products import activate, add_product, rms_norm, span
 from agentkit.inference.simd import count, count_up, inner
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812  # the name that every reader of t
 
 from agentkit.errors import ConfigurationError
 from agentkit.inference.config import WeightType
+from agentkit.inference.cpu import multiplies_bfloat16
 from agentkit.inference.quantized import GROUP, INT4, INT8, QUANTIZED, dequantize, new_quantized, quantize
 
 FEW_ROWS = 16
@@ -96,7 +97,7 @@ class Matrices:
         Where weights have to be widened for many rows, a CPU that is fast at it multiplies in bfloat16.
         """
         widened = self.values.dtype != rows.dtype and rows.device.type == "cpu"
-        if widened and rows.shape[0] > FEW_ROWS and _multiplies_bfloat16():
+        if widened and rows.shape[0] > FEW_ROWS and multiplies_bfloat16():
             return F.linear(rows.bfloat16(), self._widened(layer, slice(None), torch.bfloat16)).to(rows.dtype)
         return self.exact_product(rows, layer)
 
@@ -136,11 +137,3 @@ class Matrices:
         if not self.quantized:
             return values.to(dtype)
         return dequantize(values, self.scales[layer, rows], dtype)
-
-
-def _multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for products of bfloat16: without them, torch's are very slow."""
-    if not hasattr(torch.cpu, "get_capabilities"):  # torch before 2.10
-        return False
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -100,7 +100,7 @@ def add_products(typing: Any, sums: Any, array: Any, scales: Any, index: Any, lo
 
 @intrinsic
 def prefetch(typing: Any, array: Any, index: Any, ahead: Any) -> Any:
-    """Have the memory read that comes so many bytes behind the 32 numbers at an index tuple, as far as it holds as many."""
+    """Have the memory read that comes so many bytes behind 32 numbers, as far as it holds as many."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
@@ -286,7 +286,7 @@ def _fold(builder: Any, vector: Any, combine: Callable[[Any, Any], Any]) -> Any:
 
 
 def _folded_together(builder: Any, one: Any, other: Any, width: int) -> Any:
-    """Return a vector in whose blocks of 2 * width the lower half is a sum of one's halves, the upper of the other's."""
+    """Return blocks of 2 * width: the sums of one's two halves, then those of the other's."""
     blocks = range(0, LANES, 2 * width)
     lower = [lane + lanes for start in blocks for lanes in (0, LANES) for lane in range(start, start + width)]
     upper = [lane + width for lane in lower]

@@ -34,3 +34,15 @@ def test_the_words_lower_right_mean_the_matrix(cached, count):
     torch.testing.assert_close(attend(queries, case.keys, case.values, [words]), expected, rtol=0, atol=1e-6)
     upper_left = attend(queries, case.keys, case.values, [replace(matrix, mask=None, causal=True)])
     assert (upper_left - expected).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("cached", [0, 24])
+def test_keys_in_bfloat16_cost_many_queries_no_more_than_their_rounding(cached):
+    case = paged_case([64])
+    queries = torch.randn(64 - cached, 4, 16, generator=torch.Generator().manual_seed(1))
+    behind = span(case.pages[0, :8].tolist(), cached, 64 - cached, CPU)
+    keys, values = case.keys.bfloat16(), case.values.bfloat16()
+    expected = attend(queries, keys.float(), values.float(), [behind])
+    attended = attend(queries, keys, values, [behind])
+    assert attended.dtype == torch.float32
+    torch.testing.assert_close(attended, expected, rtol=0, atol=0.03)
