@@ -26,13 +26,15 @@ class Span:
     """The rows of one sequence, and the slots of everything up to their last position, in as few runs.
 
     `mask` is added to the scores, or says what would be; None for a single query, which sees all, and where
-    `causal` says it all.
+    `causal` says it all. Into `room` (2, num_kv_heads, positions, head_dim) each layer gathers the keys and values of
+    scattered runs: memory that is new to the process takes longer to get than to fill.
     """
 
     rows: slice
     runs: list[slice]
     causal: bool
     mask: torch.Tensor | None
+    room: torch.Tensor | None
 
 
 class Attention(Protocol):
@@ -68,12 +70,14 @@ def plan(
         start, end = sequence.length, sequence.length + count
         # torch aligns `is_causal` to the upper left: right only where the queries start at position 0.
         masked = start > 0 and count > 1
+        runs = sequence.slots(0, end)
         spans.append(
             Span(
                 rows=slice(row, row + count),
-                runs=sequence.slots(0, end),
+                runs=runs,
                 causal=start == 0,
                 mask=causal_mask(start, count, dtype=dtype, device=device) if masked else None,
+                room=room_for(sequence.pool.keys, end) if gathers(count, runs, device) else None,
             )
         )
         written += sequence.slots(start, end)
@@ -81,6 +85,17 @@ def plan(
     if len(written) == 1:
         return written[0], spans
     return torch.cat([torch.arange(run.start, run.stop) for run in written]).to(device), spans
+
+
+def gathers(count: int, runs: Sequence[slice], device: torch.device) -> bool:
+    """Whether so many queries attend to a copy of their runs, side by side."""
+    return len(runs) > 1 and (count > FEW_QUERIES or device.type != "cpu")
+
+
+def room_for(content: torch.Tensor, positions: int) -> torch.Tensor:
+    """Return room for one layer of a pool's (layers, num_kv_heads, slots, head_dim), for keys and for values."""
+    _, num_kv_heads, _, head_dim = content.shape
+    return content.new_empty((2, num_kv_heads, positions, head_dim))
 
 
 def store(content: torch.Tensor, slots: slice | torch.Tensor, rows: torch.Tensor) -> None:
@@ -105,11 +120,11 @@ def attend(
 
 
 def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, span: Span) -> torch.Tensor:
-    if len(span.runs) > 1:
-        if queries.shape[0] <= FEW_QUERIES and queries.device.type == "cpu":
-            return _attend_by_run(queries, keys, values, span)
-        keys = torch.cat([keys[:, run] for run in span.runs], dim=1)
-        values = torch.cat([values[:, run] for run in span.runs], dim=1)
+    if span.room is not None:
+        keys = torch.cat([keys[:, run] for run in span.runs], dim=1, out=span.room[0])
+        values = torch.cat([values[:, run] for run in span.runs], dim=1, out=span.room[1])
+    elif len(span.runs) > 1:
+        return _attend_by_run(queries, keys, values, span)
     else:
         keys, values = keys[:, span.runs[0]], values[:, span.runs[0]]
     if queries.shape[0] == 1:

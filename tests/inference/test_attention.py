@@ -8,18 +8,21 @@ import pytest
 import torch
 from torch.nn.attention.bias import CausalBias
 
-from agentkit.inference.attention import Span, attend, causal_mask
+from agentkit.inference.attention import Span, attend, causal_mask, gathers
 from tests.inference.paged import paged_case
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 PAGE = 8
 
 
-def span(pages: list[int], cached: int, count: int, device: torch.device) -> Span:
+def span(
+    pages: list[int], cached: int, count: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Span:
     runs = [slice(page * PAGE, (page + 1) * PAGE) for page in pages]
     runs[-1] = slice(runs[-1].start, runs[-1].start + (cached + count - 1) % PAGE + 1)
     mask = causal_mask(cached, count, dtype=torch.float32, device=device)
-    return Span(rows=slice(0, count), runs=runs, causal=False, mask=mask)
+    room = torch.empty(2, 2, cached + count, 16, dtype=dtype) if gathers(count, runs, device) else None
+    return Span(rows=slice(0, count), runs=runs, causal=False, mask=mask, room=room)
 
 
 @pytest.mark.parametrize(("cached", "count"), [(1, 39), (24, 16), (31, 9), (30, 10)])
@@ -43,6 +46,7 @@ def test_keys_in_bfloat16_cost_many_queries_no_more_than_their_rounding(cached):
     behind = span(case.pages[0, :8].tolist(), cached, 64 - cached, CPU)
     keys, values = case.keys.bfloat16(), case.values.bfloat16()
     expected = attend(queries, keys.float(), values.float(), [behind])
-    attended = attend(queries, keys, values, [behind])
+    rounded = span(case.pages[0, :8].tolist(), cached, 64 - cached, CPU, torch.bfloat16)
+    attended = attend(queries, keys, values, [rounded])
     assert attended.dtype == torch.float32
     torch.testing.assert_close(attended, expected, rtol=0, atol=0.03)
