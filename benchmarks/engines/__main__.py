@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in set(workloads) - set(workload_names(sizes)):
         parser.error(f"no workload is called {name!r}; there are {', '.join(workload_names(sizes))}")
     rounds = _rounds(asked, parser)
-    before, started = machine(), time.monotonic()
+    before, started = machine(asked.threads), time.monotonic()
     with ExitStack() as stack:
         race = Race(stack, threads=asked.threads)
         for contender in chosen:

@@ -32,7 +32,7 @@ def _conditions(run: Run) -> str:
     lines = (
         run.caption,
         f"{machine['cores']} cores of {machine['processor']} ({', '.join(machine['instructions'])}), "
-        f"{machine['memory_gb']} GB",
+        f"{machine['memory_gb']} GB, read at {machine['read_gb_per_s']} GB/s",
         ", ".join(sorted(versions)),
     )
     return "\n".join(lines)

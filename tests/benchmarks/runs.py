@@ -34,5 +34,12 @@ def run(*samples: Sample, sizes: Sizes = FULL, left_out: dict[str, str] | None =
         agreements={name: Agreement(alone=192, together=64, of=192) for name in list(names)[1:]},
         left_out=left_out or {},
     )
-    machine = {"date": "today", "processor": "P", "instructions": ["avx2"], "cores": 2, "memory_gb": 8.0}
+    machine = {
+        "date": "today",
+        "processor": "P",
+        "instructions": ["avx2"],
+        "cores": 2,
+        "memory_gb": 8.0,
+        "read_gb_per_s": 20.0,
+    }
     return Run(sizes=sizes, threads=2, rounds=1, seconds=3.0, machine=machine, result=result)
