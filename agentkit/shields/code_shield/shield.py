@@ -75,6 +75,7 @@ def _judge(text: str, *, stage: Stage, language: str | None, block_at: Severity)
     if unknown:
         return Verdict(
             flagged=False,
+            judged=False,
             category="unanalysed",
             reason=f"language not analysed: {', '.join(sorted(set(unknown)))}",
         )
