@@ -6,6 +6,7 @@ as read that semgrep did not say it read.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,8 @@ class _Reading:
 class Semgrep:
     """Flags code that breaks one of the rules in the file or folder `rules`, at `block_at` or worse.
 
-    `executable` is a semgrep of its own environment, which must be of `version`. `bad_example` is a file that the
+    `executable` is the program, where it is not the one that was installed with `agentkit[semgrep]`; it must be of
+    `version`. `bad_example` is a file that the
     rules must find something in, and `good_example` one that they must not: published rule sets match nothing at all
     without a word, and so the shield refuses to start where these two are not told apart.
     """
@@ -63,14 +65,16 @@ class Semgrep:
     def __init__(
         self,
         *,
-        executable: Annotated[str, Field(min_length=1)],
         rules: Annotated[str, Field(min_length=1)],
         bad_example: Annotated[str, Field(min_length=1)],
         good_example: Annotated[str, Field(min_length=1)],
+        executable: Annotated[str, Field(min_length=1)] | None = None,
         version: str = "1.79.0",
         block_at: Literal["info", "warning", "error"] = "error",
     ) -> None:
-        self._process = SemgrepProcess(executable=Path(executable), rules=Path(rules), version=version)
+        # Never what a search path leads to: the program beside this interpreter, or the one that is named.
+        program = Path(sys.executable).with_name("semgrep") if executable is None else Path(executable)
+        self._process = SemgrepProcess(executable=program, rules=Path(rules), version=version)
         self._examples = (Path(bad_example), Path(good_example))
         self._block_at = Severity(block_at)
         self._known: KnownTexts | None = None

@@ -73,8 +73,8 @@ class SemgrepProcess:
             )
         if not os.access(self.executable, os.X_OK) or self.executable.is_dir():
             raise ConfigurationError(
-                f"semgrep: {self.executable} is no program; install semgrep=={self.version} into an environment of "
-                "its own and name its bin/semgrep"
+                f"semgrep: {self.executable} is no program; install 'agentkit[semgrep]', or name with executable: "
+                f"the semgrep=={self.version} of another environment"
             )
         try:
             with anyio.fail_after(_VERSION_SECONDS):

@@ -211,7 +211,7 @@ async def test_languages_without_rules_are_reported_as_unanalysed():
     verdict = await judged("EVALUATE data", language="cobol")
 
     assert not verdict.flagged
-    assert verdict.category == "unanalysed"
+    assert (verdict.category, verdict.judged) == ("unanalysed", False)
     assert "cobol" in (verdict.reason or "")
 
 

@@ -1,12 +1,11 @@
 """The shield `semgrep`, on a real semgrep where there is one, and on programs that only claim to be it.
 
-The real one is what AGENTKIT_SEMGREP names, else `semgrep` on the PATH: it lives in an environment of its own.
+The real one is what AGENTKIT_SEMGREP names, else the one beside the interpreter.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from agentkit.shields import OutcomeStatus, Pipeline, Stage, Verdict
 from agentkit.shields.semgrep import Semgrep
 from tests.shields.fakes import AnsweringShield, content_at, policy_for
 
-REAL = os.environ.get("AGENTKIT_SEMGREP") or shutil.which("semgrep")
+BESIDE = Path(sys.executable).with_name("semgrep")
+REAL = os.environ.get("AGENTKIT_SEMGREP") or (str(BESIDE) if BESIDE.exists() else None)
 needs_semgrep = pytest.mark.skipif(
-    REAL is None, reason="needs semgrep==1.79.0 in an environment of its own, named by AGENTKIT_SEMGREP"
+    REAL is None, reason="needs `pip install agentkit[semgrep]`, or semgrep==1.79.0 named by AGENTKIT_SEMGREP"
 )
 RULES = """\
 rules:
@@ -93,7 +93,7 @@ async def judged(started: Semgrep, code: str, language: str | None = "python") -
 
 
 async def test_a_program_that_is_not_there_is_refused(folder: Path):
-    with pytest.raises(ConfigurationError, match=r"is no program; install semgrep==1\.79\.0"):
+    with pytest.raises(ConfigurationError, match=r"is no program; install 'agentkit\[semgrep\]'"):
         await shield(folder, folder / "nothing").start()
 
 
