@@ -16,13 +16,14 @@ import random
 import string
 import sys
 import sysconfig
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detect_secrets.core.scan import scan_line
+from detect_secrets.core.scan import scan_file
 from detect_secrets.settings import default_settings
 from numpy.typing import NDArray
 from rich.console import Console
@@ -134,13 +135,15 @@ def _holds_secret(text: str) -> bool:
 def _judge_library_alone(
     keys: dict[str, list[str]], texts: Sequence[str], library: Sequence[str]
 ) -> dict[str, str]:
-    """Score detect-secrets with all of its own plugins and filters, line by line, as it is meant to be used."""
-
-    def flags(text: str) -> bool:
-        return any(True for line in text.splitlines() for _ in scan_line(line))
-
+    """Score detect-secrets with all of its own plugins and filters, on files, as it is meant to be used."""
     made = [text for of_kind in keys.values() for text in of_kind]
-    with default_settings():
+    with tempfile.TemporaryDirectory() as folder, default_settings():
+        path = Path(folder) / "text.txt"
+
+        def flags(text: str) -> bool:
+            path.write_text(text, encoding="utf-8", errors="replace")
+            return any(True for _ in scan_file(str(path)))
+
         return {
             "recall": wilson(sum(map(flags, made)), len(made)),
             "texts_flagged": wilson(sum(map(flags, texts)), len(texts)),
