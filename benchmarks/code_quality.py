@@ -1,11 +1,13 @@
 """How good Code Shield is: recall by language and CWE, false alarms on code and prose that is around, and times.
 
 Part of `python -m benchmarks.shield_quality`. Benign code is Python's standard library and, of other languages, what
-this machine has: headers of C in /usr/include, JavaScript and SQL of installed packages, shell scripts in /usr/bin.
+this machine has: headers of C in /usr/include, JavaScript and SQL of installed packages, shell scripts in /usr/bin; and
+what is in the folder of `--trusted`, by the ends of its files' names: a draw of those, the same each time.
 """
 
 from __future__ import annotations
 
+import random
 import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -29,26 +31,41 @@ _LEVELS = (Severity.ERROR, Severity.WARNING)
 _LINES = 200
 _MOST_FILES = 200
 _LONGEST_FILE = 100_000
+_ENDINGS = {
+    Language.C: (".c",),
+    Language.CPP: (".cpp", ".cc", ".cxx"),
+    Language.CSHARP: (".cs",),
+    Language.JAVA: (".java", ".kt"),
+    Language.JAVASCRIPT: (".js", ".ts"),
+    Language.PHP: (".php",),
+    Language.RUST: (".rs",),
+    Language.GO: (".go",),
+}
 
 
-def judge_code(data: Path, library: Sequence[str]) -> dict[str, Any]:
+def judge_code(data: Path, library: Sequence[str], trusted: Path | None = None) -> dict[str, Any]:
     """Score Code Shield on labelled insecure snippets, and count its false alarms."""
     load_all_rules()
     rows = read_rows(data / "insecure_code.jsonl")
     prose = [
         row["text"] for name in ("benign_requests", "moderation") for row in read_rows(data / f"{name}.jsonl")
     ]
-    benign = {Language.PYTHON: list(library), **_benign_code()}
+    benign = {language.value: texts for language, texts in _benign_code(library).items()}
+    if trusted is not None:
+        benign |= {f"{language.value} (trusted)": texts for language, texts in _trusted_code(trusted).items()}
+    prose_worst = [_worst(_unlabelled(text, Stage.MODEL_OUTPUT)) for text in prose]
     return {
         "recall": _recall(rows, lambda row: _worst(scan_code(row["text"], Language(row["language"])))),
         "recall_without_label": _recall(rows, lambda row: _worst(_unlabelled(row["text"], Stage.CODE))),
         "false_alarms": {
-            language.value: _false_alarms(texts, language) for language, texts in benign.items() if texts
+            name: _false_alarms(texts, Language(name.partition(" ")[0]))
+            for name, texts in benign.items()
+            if texts
         },
-        "prose_flagged": wilson(
-            sum(_worst(_unlabelled(text, Stage.MODEL_OUTPUT)) >= Severity.ERROR.rank for text in prose),
-            len(prose),
-        ),
+        "prose_flagged": {
+            level.value: wilson(sum(worst >= level.rank for worst in prose_worst), len(prose))
+            for level in _LEVELS
+        },
         "milliseconds_200_lines": {
             language.value: _times(language, _pieces_of(language, rows, library)) for language in Language
         },
@@ -108,9 +125,10 @@ def _false_alarms(texts: Sequence[str], language: Language) -> dict[str, Any]:
     }
 
 
-def _benign_code() -> dict[Language, list[str]]:
+def _benign_code(library: Sequence[str]) -> dict[Language, list[str]]:
     packages = Path(sysconfig.get_paths()["purelib"])
     return {
+        Language.PYTHON: list(library),
         Language.CPP: _texts(Path("/usr/include").rglob("*.h")),
         Language.JAVASCRIPT: _texts(packages.rglob("*.js")),
         Language.SQL: _texts(packages.rglob("*.sql")),
@@ -120,6 +138,15 @@ def _benign_code() -> dict[Language, list[str]]:
             if text.startswith(("#!/bin/sh", "#!/bin/bash"))
         ],
     }
+
+
+def _trusted_code(folder: Path) -> dict[Language, list[str]]:
+    draw = random.Random(0)
+    found: dict[Language, list[str]] = {}
+    for language, endings in _ENDINGS.items():
+        paths = sorted(path for path in folder.rglob("*") if path.suffix in endings)
+        found[language] = _texts(iter(draw.sample(paths, min(len(paths), _MOST_FILES))))
+    return found
 
 
 def _texts(paths: Iterator[Path]) -> list[str]:
@@ -191,4 +218,5 @@ def show_code(code: dict[str, Any], console: Console) -> None:
         f"{language} {row['p50']:.1f}/{row['p95']:.1f}"
         for language, row in code["milliseconds_200_lines"].items()
     )
-    console.print(f"prose flagged: {code['prose_flagged']}; p50/p95 ms for 200 lines: {times}")
+    prose = ", ".join(f"{share} at {level}" for level, share in code["prose_flagged"].items())
+    console.print(f"prose flagged: {prose}; p50/p95 ms for 200 lines: {times}")

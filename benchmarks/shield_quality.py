@@ -1,6 +1,6 @@
 """How good the shields are that need no weights: recall and false alarms on labelled data, and how long they take.
 
-    python -m benchmarks.shield_quality [--data DIR] [--json FILE]
+    python -m benchmarks.shield_quality [--data DIR] [--trusted DIR] [--json FILE]
 
 Reads the labelled files (default ../shared/data beside the repository), Python's own standard library, and code in
 other languages that this machine has. What the override detector learned from is scored by cross-validation. Intervals
@@ -10,24 +10,28 @@ are Wilson's at 95%.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import random
 import string
 import sys
 import sysconfig
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detect_secrets.core.scan import scan_file
+from detect_secrets.settings import default_settings
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from agentkit.shields.override_score import assess
 from agentkit.shields.override_style import StyleModel
-from agentkit.shields.secret_patterns import find_secrets
+from agentkit.shields.secrets import secrets_in
 from benchmarks.code_quality import judge_code, show_code
 from benchmarks.fit_instruction_override import cross_validated_scores, fit, read_documents, read_rows
 from benchmarks.measures import milliseconds, wilson
@@ -36,6 +40,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 THRESHOLD = 0.5
 _HARMLESS = ("benign_requests", "moderation_safe", "moderation_unsafe", "clean_tool_results", "own_benign")
 _KEYS_OF_A_KIND = 50
+_EACH_OF_LIBRARY = 10  # it reads a thousand lines in seconds
 _PHRASES = Path(__file__).with_name("override_languages.jsonl")
 
 
@@ -101,22 +106,49 @@ def _by_language(style: StyleModel) -> dict[str, dict[str, int]]:
 
 
 def judge_secrets(data: Path, library: Sequence[str]) -> dict[str, Any]:
-    """Score the secret patterns on keys that are made here, and their false alarms on text and code."""
+    """Score the shield on keys that are made here, and its false alarms on text and code; and detect-secrets alone."""
     draw = random.Random(0)
-    found = {
-        kind: sum(bool(find_secrets(f"use {_key(form, draw)} here")) for _ in range(_KEYS_OF_A_KIND))
+    keys = {
+        kind: [f"use {_key(form, draw)} here" for _ in range(_KEYS_OF_A_KIND)]
         for kind, form in _KEY_FORMS.items()
     }
+    hidden = [base64.b64encode(text.encode()).decode() for texts in keys.values() for text in texts]
+    found = {kind: sum(map(_holds_secret, texts)) for kind, texts in keys.items()}
     texts = [
         row["text"] for name in ("benign_requests", "moderation") for row in read_rows(data / f"{name}.jsonl")
     ]
     return {
         "recall": wilson(sum(found.values()), _KEYS_OF_A_KIND * len(found)),
         "missed": {kind: _KEYS_OF_A_KIND - hits for kind, hits in found.items() if hits < _KEYS_OF_A_KIND},
-        "texts_flagged": wilson(sum(bool(find_secrets(text)) for text in texts), len(texts)),
-        "library_files_flagged": wilson(sum(bool(find_secrets(text)) for text in library), len(library)),
-        "p95_ms_2kb": float(np.quantile(milliseconds(find_secrets, [text[:2048] for text in library]), 0.95)),
+        "recall_in_base64": wilson(sum(map(_holds_secret, hidden)), len(hidden)),
+        "texts_flagged": wilson(sum(map(_holds_secret, texts)), len(texts)),
+        "library_files_flagged": wilson(sum(map(_holds_secret, library)), len(library)),
+        "p95_ms_2kb": float(np.quantile(milliseconds(secrets_in, [text[:2048] for text in library]), 0.95)),
+        "detect_secrets_alone": _judge_library_alone(keys, texts, library[::_EACH_OF_LIBRARY]),
     }
+
+
+def _holds_secret(text: str) -> bool:
+    return bool(secrets_in(text)[0])
+
+
+def _judge_library_alone(
+    keys: dict[str, list[str]], texts: Sequence[str], library: Sequence[str]
+) -> dict[str, str]:
+    """Score detect-secrets with all of its own plugins and filters, on files, as it is meant to be used."""
+    made = [text for of_kind in keys.values() for text in of_kind]
+    with tempfile.TemporaryDirectory() as folder, default_settings():
+        path = Path(folder) / "text.txt"
+
+        def flags(text: str) -> bool:
+            path.write_text(text, encoding="utf-8", errors="replace")
+            return any(True for _ in scan_file(str(path)))
+
+        return {
+            "recall": wilson(sum(map(flags, made)), len(made)),
+            "texts_flagged": wilson(sum(map(flags, texts)), len(texts)),
+            "library_files_flagged": wilson(sum(map(flags, library)), len(library)),
+        }
 
 
 # a: letters and digits, A: capitals and digits, 0: digits, x: hexadecimal; a number says how many.
@@ -196,7 +228,13 @@ def show(report: dict[str, Any], console: Console) -> None:
     show_code(report["code_shield"], console)
     console.print(
         f"secrets: {secrets['recall']} of made keys found; flagged {secrets['texts_flagged']} of harmless texts and "
-        f"{secrets['library_files_flagged']} of library files; p95 {secrets['p95_ms_2kb']:.1f} ms for 2 KB"
+        f"{secrets['library_files_flagged']} of library files; in base64 {secrets['recall_in_base64']} are found; "
+        f"p95 {secrets['p95_ms_2kb']:.1f} ms for 2 KB"
+    )
+    alone = secrets["detect_secrets_alone"]
+    console.print(
+        f"detect-secrets alone: {alone['recall']} of made keys found; flagged {alone['texts_flagged']} of harmless "
+        f"texts and {alone['library_files_flagged']} of every {_EACH_OF_LIBRARY}th library file"
     )
 
 
@@ -205,6 +243,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=DATA, help=f"folder of labelled files (default {DATA})")
+    parser.add_argument("--trusted", type=Path, help="a folder of code that nobody doubts, in any language")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
@@ -212,7 +251,7 @@ def main() -> None:
     library = library_sources()
     report = {
         "instruction_override": judge_overrides(arguments.data),
-        "code_shield": judge_code(arguments.data, library),
+        "code_shield": judge_code(arguments.data, library, arguments.trusted),
         "secrets": judge_secrets(arguments.data, library),
     }
     show(report, Console())

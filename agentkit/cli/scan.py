@@ -25,6 +25,8 @@ from agentkit.shields.pipeline import Pipeline
 from agentkit.shields.policy import Policy
 from agentkit.shields.policy_errors import with_nearest
 
+# Enough to fill a model's batch; more would only make the first verdict wait.
+_ROWS_TOGETHER = 64
 _PROVENANCE = {
     Stage.USER_INPUT: USER,
     Stage.TOOL_DESCRIPTION: Provenance(origin=Origin.TOOL),
@@ -55,33 +57,35 @@ def run_scan(
     judged_as = _stage(stage)
     import_modules(imports)
     loaded = load_policy(policy)
-    rows = _rows(StdinLines()) if jsonl else _one_row(read_stdin())
-    return anyio.run(_scan, judged_as, loaded, rows, language)
+    groups = _groups(StdinLines()) if jsonl else _one_row(read_stdin())
+    return anyio.run(_scan, judged_as, loaded, groups, language)
 
 
-async def _scan(stage: Stage, policy: Policy, rows: AsyncIterator[_Row], language: str | None) -> int:
-    """Judge the rows one after the other: those that waited behind others for a model would be late and so flagged."""
+async def _scan(stage: Stage, policy: Policy, groups: AsyncIterator[list[_Row]], language: str | None) -> int:
+    """Judge the rows, a group at a time, in constant memory."""
     judged = num_flagged = 0
     async with AsyncExitStack() as closing:
         room = EngineRoom(closing)
         pipeline = await closing.enter_async_context(Pipeline(policy, engines=room.shield_engine))
         report = closing.enter_context(scan_progress())
-        async for row in rows:
-            content = ShieldInput(
-                text=row.text, stage=stage, provenance=_PROVENANCE[stage], language=language
-            )
-            decision = await pipeline.judge(content)
-            flagged = _is_flagged(decision)
-            judged, num_flagged = judged + 1, num_flagged + flagged
-            write_json({**row.identity, "flagged": flagged, **decision.to_json()})
-            report(rows=judged, flagged=num_flagged, read_bytes=row.read_bytes)
+        async for rows in groups:
+            contents = [
+                ShieldInput(text=row.text, stage=stage, provenance=_PROVENANCE[stage], language=language)
+                for row in rows
+            ]
+            for row, decision in zip(rows, await pipeline.judge_batch(contents), strict=True):
+                flagged = _is_flagged(decision)
+                judged, num_flagged = judged + 1, num_flagged + flagged
+                write_json({**row.identity, "flagged": flagged, **decision.to_json()})
+                report(rows=judged, flagged=num_flagged, read_bytes=row.read_bytes)
     return EXIT_FINDING if num_flagged else EXIT_OK
 
 
 def _is_flagged(decision: Decision) -> bool:
     """Whether a shield that decides did not pass the text: it was hit, or the shield broke or was late."""
     return any(
-        outcome.status is not OutcomeStatus.PASS and not outcome.shadow for outcome in decision.outcomes
+        outcome.status not in (OutcomeStatus.PASS, OutcomeStatus.SKIPPED) and not outcome.shadow
+        for outcome in decision.outcomes
     )
 
 
@@ -93,10 +97,27 @@ def _stage(name: str) -> Stage:
         raise ConfigurationError(message) from None
 
 
-async def _one_row(text: str) -> AsyncIterator[_Row]:
+async def _one_row(text: str) -> AsyncIterator[list[_Row]]:
     if not text:
         raise ConfigurationError("stdin is empty; pipe the text to judge into the command")
-    yield _Row(text=text, identity={}, read_bytes=len(text.encode()))
+    yield [_Row(text=text, identity={}, read_bytes=len(text.encode()))]
+
+
+async def _groups(lines: StdinLines) -> AsyncIterator[list[_Row]]:
+    """Yield the rows that are there without waiting, up to so many; those before one that cannot be read, too."""
+    group: list[_Row] = []
+    try:
+        async for row in _rows(lines):
+            group.append(row)
+            if len(group) == _ROWS_TOGETHER or not lines.has_more_now():
+                yield group
+                group = []
+    except ConfigurationError:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
 
 
 async def _rows(lines: StdinLines) -> AsyncIterator[_Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 from typing import Final
 
@@ -64,6 +65,10 @@ class StdinLines:
         if self.number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors begin a file with
         return _decoded(line, f"line {self.number} of stdin").rstrip("\r\n")
+
+    def has_more_now(self) -> bool:
+        """Whether reading on would not have to wait: there is a line, a beginning of one, or the end."""
+        return b"\n" in self._pending or self._ended or bool(select.select([STDIN], [], [], 0)[0])
 
     def drop_typed_ahead(self) -> None:
         """Forget what was typed on a terminal before it was asked for. A pipe keeps what it holds."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agentkit.errors import ShieldError
 from agentkit.messages import Message, Provenance
@@ -68,7 +69,8 @@ class Finding:
 class Verdict:
     """What a shield concluded.
 
-    `score` is in [0, 1] where the shield has one. `category` and `reason` never quote the content.
+    `score` is in [0, 1] where the shield has one. `category` and `reason` never quote the content. `judged` is
+    False where the content is nothing that the shield can judge: then it is not flagged, and recorded as skipped.
     """
 
     flagged: bool
@@ -77,6 +79,7 @@ class Verdict:
     category: str | None = None
     reason: str | None = None
     findings: tuple[Finding, ...] = ()
+    judged: bool = True
 
     def __post_init__(self) -> None:
         # `is` checks: a shield that answers "yes" or NaN has not reached a verdict.
@@ -84,6 +87,10 @@ class Verdict:
             raise ShieldError(f"verdict.flagged must be a bool, got {type(self.flagged).__name__}")
         if self.score is not None and not (math.isfinite(self.score) and 0.0 <= self.score <= 1.0):
             raise ShieldError(f"verdict.score must be in [0, 1], got {self.score!r}")
+        if self.judged is not True and self.judged is not False:
+            raise ShieldError(f"verdict.judged must be a bool, got {type(self.judged).__name__}")
+        if self.flagged and not self.judged:
+            raise ShieldError("verdict.flagged is True, so verdict.judged must be True")
 
 
 class Shield(Protocol):
@@ -107,3 +114,15 @@ class Shield(Protocol):
 
     async def close(self) -> None:
         """Free what `start` took. Closing twice is allowed."""
+
+
+@runtime_checkable
+class BatchShield(Shield, Protocol):
+    """A shield that judges many contents in less time than one after the other."""
+
+    async def check_batch(self, contents: Sequence[ShieldInput]) -> Sequence[Verdict]:
+        """Judge contents together; return for each, in order, the verdict that `check` gives.
+
+        Raises:
+            ShieldError: if one of the checks could not be completed.
+        """

@@ -6,22 +6,24 @@ Knows no policy: what a hit or a failure leads to is decided elsewhere.
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
 
 from agentkit.errors import AgentKitError, ShieldError
-from agentkit.shields.base import Finding, Shield, ShieldInput, Verdict
+from agentkit.shields.base import BatchShield, Finding, Shield, ShieldInput, Verdict
 from agentkit.shields.decision import OutcomeStatus
 
 _NO_ANSWER: Final = object()
+_LATE: Final = object()
 _LONGEST_REASON: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """How a check ended. `verdict` is set on a pass and a hit; `failure` says what went wrong otherwise."""
+    """How a check ended. `verdict` is set where the shield came to one; `failure` says what went wrong otherwise."""
 
     status: OutcomeStatus
     milliseconds: float
@@ -35,26 +37,59 @@ async def run_check(shield: Shield, content: ShieldInput, seconds: float) -> Che
     Never raises because of the shield; a cancellation from outside passes through. A shield that cannot be
     cancelled holds this call until it ends, and is a timeout all the same.
     """
-    answers: list[Any] = []
-    started = time.perf_counter()
-    with anyio.move_on_after(seconds) as scope:
-        # A group of its own: a shield that raises a cancellation nobody asked for ends this group alone.
-        async with anyio.create_task_group() as group:
-            group.start_soon(_ask, shield, content, answers)
-    elapsed = time.perf_counter() - started
-    # The clock too: a shield that holds the event loop may answer before the scope can notice.
-    if scope.cancel_called or elapsed > seconds:
+    answer, elapsed = await _answer(lambda: shield.check(content), seconds)
+    if answer is _LATE:
         return Check(
             status=OutcomeStatus.TIMEOUT,
             milliseconds=_milliseconds(elapsed),
             failure=f"no verdict within {seconds * 1000:.0f} ms",
         )
-    return _checked(answers[0] if answers else _NO_ANSWER, content.text, _milliseconds(elapsed))
+    return _checked(answer, content.text, _milliseconds(elapsed))
 
 
-async def _ask(shield: Shield, content: ShieldInput, answers: list[Any]) -> None:
+async def run_checks(shield: Shield, contents: Sequence[ShieldInput], seconds: float) -> list[Check]:
+    """Let a shield judge many contents, each for at most this long; the checks are in their order.
+
+    A shield that judges many at once is given all of them and the time of all of them. What that leaves without a
+    verdict is judged alone, as everything is by other shields: one after the other, so that none is late for waiting.
+    """
+    checks: list[Check | None] = [None] * len(contents)
+    if isinstance(shield, BatchShield) and len(contents) > 1:
+        checks = await _batch(shield, contents, seconds * len(contents))
+    return [
+        await run_check(shield, content, seconds) if check is None else check
+        for content, check in zip(contents, checks, strict=True)
+    ]
+
+
+async def _batch(shield: BatchShield, contents: Sequence[ShieldInput], seconds: float) -> list[Check | None]:
+    """Return the checks that one call for all contents gave; each has its share of the time."""
+    answer, elapsed = await _answer(lambda: shield.check_batch(contents), seconds)
+    if not isinstance(answer, list | tuple) or len(answer) != len(contents):
+        return [None] * len(contents)
+    each = _milliseconds(elapsed / len(contents))
+    checks = [_checked(one, content.text, each) for one, content in zip(answer, contents, strict=True)]
+    return [check if check.verdict is not None else None for check in checks]
+
+
+async def _answer(asking: Callable[[], Awaitable[object]], seconds: float) -> tuple[object, float]:
+    """Return what a shield answered, or raised, and after how many seconds."""
+    answers: list[Any] = []
+    started = time.perf_counter()
+    with anyio.move_on_after(seconds) as scope:
+        # A group of its own: a shield that raises a cancellation nobody asked for ends this group alone.
+        async with anyio.create_task_group() as group:
+            group.start_soon(_ask, asking, answers)
+    elapsed = time.perf_counter() - started
+    # The clock too: a shield that holds the event loop may answer before the scope can notice.
+    if scope.cancel_called or elapsed > seconds:
+        return _LATE, elapsed
+    return answers[0] if answers else _NO_ANSWER, elapsed
+
+
+async def _ask(asking: Callable[[], Awaitable[object]], answers: list[Any]) -> None:
     try:
-        answers.append(await shield.check(content))
+        answers.append(await asking())
     except Exception as exc:  # noqa: BLE001  # whatever it is, the shield is broken, and a broken shield blocks
         answers.append(exc)
 
@@ -64,8 +99,13 @@ def _checked(answer: object, text: str, milliseconds: float) -> Check:
         verdict = _verdict(answer, text)
     except Exception as exc:  # noqa: BLE001  # a forged verdict can fail anywhere
         return Check(status=OutcomeStatus.ERROR, milliseconds=milliseconds, failure=_told(exc))
-    status = OutcomeStatus.HIT if verdict.flagged else OutcomeStatus.PASS
-    return Check(status=status, milliseconds=milliseconds, verdict=verdict)
+    return Check(status=_status(verdict), milliseconds=milliseconds, verdict=verdict)
+
+
+def _status(verdict: Verdict) -> OutcomeStatus:
+    if verdict.flagged:
+        return OutcomeStatus.HIT
+    return OutcomeStatus.PASS if verdict.judged else OutcomeStatus.SKIPPED
 
 
 def _verdict(answer: object, text: str) -> Verdict:

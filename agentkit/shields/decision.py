@@ -18,6 +18,7 @@ class OutcomeStatus(StrEnum):
     HIT = "hit"
     ERROR = "error"
     TIMEOUT = "timeout"
+    SKIPPED = "skipped"
 
 
 class Escalation(StrEnum):

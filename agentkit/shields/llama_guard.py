@@ -115,6 +115,28 @@ class LlamaGuard:
         assessments = await _all_assessments(self._asked, content, readings)
         return _verdict(max(assessments, key=lambda one: (one.flagged, one.score)), content.text)
 
+    async def check_batch(self, contents: Sequence[ShieldInput]) -> list[Verdict]:
+        """Judge contents at once, so that the engine batches their prompts.
+
+        Raises:
+            ShieldError: as `check`, if one of them cannot be judged.
+        """
+        verdicts: dict[int, Verdict] = {}
+        failures: list[ShieldError] = []
+
+        async def judge(index: int, content: ShieldInput) -> None:
+            try:
+                verdicts[index] = await self.check(content)
+            except ShieldError as exc:
+                failures.append(exc)
+
+        async with anyio.create_task_group() as group:
+            for index, content in enumerate(contents):
+                group.start_soon(judge, index, content)
+        if failures:
+            raise failures[0]
+        return [verdicts[index] for index in range(len(contents))]
+
     async def close(self) -> None:
         """Forget the engine; whoever provided it closes it."""
         self._asked = ()

@@ -102,7 +102,7 @@ def views(text: str) -> tuple[View, ...]:
     """
     raw = View(text=text)
     readings = [raw]
-    for source in (raw, *_decoded(raw), *_decoded_visible(raw), *_unhidden(raw)):
+    for source in (raw, *decoded_views(raw), *_decoded_visible(raw), *unhidden_views(raw)):
         folded = _fold(source)
         readings.append(folded)
         readings.extend(_guesses(folded))
@@ -123,14 +123,15 @@ def hidden_views(text: str) -> tuple[View, ...]:
     return tuple(distinct.values())
 
 
-def _decoded(raw: View) -> Iterator[View]:
+def decoded_views(raw: View) -> Iterator[View]:
+    """Yield a text with its encoded runs decoded, once and twice; letters keep their case."""
     source = raw
     for _ in range(_MAX_DECODE_DEPTH):
         runs = list(decode_runs(source.text))
         if not runs:
             return
         names = tuple(dict.fromkeys(run.encoding for run in runs))
-        source = _replace(source, ((run.start, run.end, run.text) for run in runs), names)
+        source = replace_spans(source, ((run.start, run.end, run.text) for run in runs), names)
         yield source
 
 
@@ -138,21 +139,30 @@ def _decoded_visible(raw: View) -> Iterator[View]:
     """Decode what is encoded once invisible characters and other widths are out of the way."""
     if raw.text.isascii():
         return
-    visible = _mapped(raw, {character: plain_character(character) for character in set(raw.text)})
+    visible = visible_view(raw)
     if visible.text != raw.text:
-        yield from _decoded(visible)
+        yield from decoded_views(visible)
 
 
-def _unhidden(raw: View) -> Iterator[View]:
+def visible_view(raw: View) -> View:
+    """Return a text without its invisible characters and in plain widths; letters keep their case."""
+    if raw.text.isascii():
+        return raw
+    mapped = _mapped(raw, {character: plain_character(character) for character in set(raw.text)})
+    return View(text=mapped.text, transforms=_disguises(raw), starts=mapped.starts, ends=mapped.ends)
+
+
+def unhidden_views(raw: View) -> Iterator[View]:
+    """Yield a text with what its invisible characters spell, and with the line ends that JSON has as letters."""
     if _ESCAPED_SPACE.search(raw.text):
         # What is in JSON has its line ends as letters: they are no part of the next word, and no disguise.
-        yield _replace(raw, ((m.start(), m.end(), "\n") for m in _ESCAPED_SPACE.finditer(raw.text)), ())
+        yield replace_spans(raw, ((m.start(), m.end(), "\n") for m in _ESCAPED_SPACE.finditer(raw.text)), ())
     if _TAGS.search(raw.text):
         tags = ((m.start(), m.end(), _from_tags(m[0])) for m in _TAGS.finditer(raw.text))
-        yield _replace(raw, tags, ("tags",))
+        yield replace_spans(raw, tags, ("tags",))
     if _SELECTORS.search(raw.text):
         selectors = ((m.start(), m.end(), _from_selectors(m[0])) for m in _SELECTORS.finditer(raw.text))
-        yield _replace(raw, selectors, ("selectors",))
+        yield replace_spans(raw, selectors, ("selectors",))
 
 
 def _from_tags(run: str) -> str:
@@ -169,11 +179,15 @@ def _from_selectors(run: str) -> str:
 def _fold(view: View) -> View:
     if view.text.isascii():
         return View(text=view.text.lower(), transforms=view.transforms, starts=view.starts, ends=view.ends)
-    transforms = view.transforms + tuple(
+    mapped = _mapped(view, {character: fold_character(character) for character in set(view.text)})
+    return View(text=mapped.text, transforms=_disguises(view), starts=mapped.starts, ends=mapped.ends)
+
+
+def _disguises(view: View) -> tuple[str, ...]:
+    """Return the view's transforms, and after them the disguises that its characters are."""
+    return view.transforms + tuple(
         name for name, pattern in _DISGUISES if name not in view.transforms and pattern.search(view.text)
     )
-    mapped = _mapped(view, {character: fold_character(character) for character in set(view.text)})
-    return View(text=mapped.text, transforms=transforms, starts=mapped.starts, ends=mapped.ends)
 
 
 def _mapped(view: View, mapping: Mapping[str, str]) -> View:
@@ -188,13 +202,13 @@ def _mapped(view: View, mapping: Mapping[str, str]) -> View:
 def _guesses(folded: View) -> Iterator[View]:
     if _SPACED_LETTERS.search(folded.text):
         joined = ((m.start(), m.end(), _join(m[0])) for m in _SPACED_LETTERS.finditer(folded.text))
-        yield _replace(folded, joined, ("spaced",))
+        yield replace_spans(folded, joined, ("spaced",))
     solid = [(m.start(), m.end(), words) for m in _SOLID_WORDS.finditer(folded.text) if (words := _cut(m[0]))]
     if solid:
-        yield _replace(folded, solid, ("unspaced",))
+        yield replace_spans(folded, solid, ("unspaced",))
     plain = _telltales(folded.text)
     for name, edits in _cleared(folded.text):
-        view = _replace(folded, edits, (name,))
+        view = replace_spans(folded, edits, (name,))
         if _telltales(view.text) > plain:
             yield view
     rereadings: tuple[tuple[str, Callable[[str], str]], ...] = (
@@ -283,7 +297,7 @@ def _reversed(view: View, backwards: str) -> View:
     return View(text=backwards, transforms=(*view.transforms, "reversed"), starts=starts, ends=ends)
 
 
-def _replace(view: View, edits: Iterable[tuple[int, int, str]], names: tuple[str, ...]) -> View:
+def replace_spans(view: View, edits: Iterable[tuple[int, int, str]], names: tuple[str, ...]) -> View:
     """Return the view with `[start, end)` of each edit, in order, replaced by its text."""
     pieces: list[str] = []
     firsts: list[Offsets] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -67,23 +68,39 @@ class PromptGuard:
         Raises:
             ShieldError: if the classifier is not loaded or fails.
         """
+        [verdict] = await self.check_batch([content])
+        return verdict
+
+    async def check_batch(self, contents: Sequence[ShieldInput]) -> list[Verdict]:
+        """Judge contents together: the windows of all readings of all of them are one padded batch.
+
+        Raises:
+            ShieldError: if the classifier is not loaded or fails.
+        """
         if self._classifier is None or self._labels is None:
             raise ShieldError("prompt_guard is not started")
-        readings = await readings_of(content.text)
+        readings = [await readings_of(content.text) for content in contents]
         try:
             classifications = await self._classifier.classify(
-                [reading.text for reading in readings], temperature=self._temperature
+                [reading.text for of_content in readings for reading in of_content],
+                temperature=self._temperature,
             )
         except InferenceError as exc:
-            raise ShieldError(f"prompt_guard could not judge {len(content.text)} characters: {exc}") from exc
-        labels = self._labels.trusted if content.provenance.trusted else self._labels.untrusted
-        return self._verdict(
-            [
-                (peak, reading)
-                for classification, reading in zip(classifications, readings, strict=True)
-                for peak in classification.peaks(*labels)
-            ]
-        )
+            characters = sum(len(content.text) for content in contents)
+            raise ShieldError(f"prompt_guard could not judge {characters} characters: {exc}") from exc
+        in_order = iter(classifications)
+        return [
+            self._verdict(
+                [
+                    (peak, reading)
+                    for reading, classification in zip(
+                        of_content, islice(in_order, len(of_content)), strict=True
+                    )
+                    for peak in classification.peaks(*self._labels.against(content))
+                ]
+            )
+            for content, of_content in zip(contents, readings, strict=True)
+        ]
 
     def _verdict(self, windows: Sequence[tuple[Peak, View]]) -> Verdict:
         worst, reading = max(windows, key=lambda window: window[0].probability)
@@ -128,6 +145,10 @@ class _Labels:
 
     trusted: tuple[str, ...]
     untrusted: tuple[str, ...]
+
+    def against(self, content: ShieldInput) -> tuple[str, ...]:
+        """Return the labels that count against this content."""
+        return self.trusted if content.provenance.trusted else self.untrusted
 
 
 def _labels_of(labels: tuple[str, ...], reference: str) -> _Labels:

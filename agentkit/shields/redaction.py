@@ -16,6 +16,9 @@ _UNFINISHED: Final = re.compile(
     r"\[REDACTED:[A-Za-z0-9 ._-]{1,40}\])\s+)++$|-----BEGIN[A-Z ]*$"
 )
 _LONGEST_UNFINISHED: Final = 96
+# The letters of a key, spaced out.
+_SPACED_OUT: Final = re.compile(r"(?:(?<!\S)[\w-]\s+)++$")
+_LONGEST_SPACED_OUT: Final = 320
 
 
 def merge_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -46,11 +49,15 @@ def redact(text: str, findings: Sequence[Finding]) -> str:
 def end_of_whole_words(text: str) -> int:
     """Return up to where an unfinished text may be shown: what would split a finding stays behind.
 
-    That is the last word, and before it the groups of a number or the header of a key, which go on after a blank.
+    That is the last word, and before it the groups of a number, letters that are spaced out or the header of a key,
+    which go on after a blank.
     """
     end = next((end for end in range(len(text), 0, -1) if text[end - 1].isspace()), 0)
-    unfinished = _UNFINISHED.search(text, max(0, end - _LONGEST_UNFINISHED), end)
-    return unfinished.start() if unfinished else end
+    going_on = (
+        _UNFINISHED.search(text, max(0, end - _LONGEST_UNFINISHED), end),
+        _SPACED_OUT.search(text, max(0, end - _LONGEST_SPACED_OUT), end),
+    )
+    return min((match.start() for match in going_on if match), default=end)
 
 
 def _label(finding: Finding) -> str:

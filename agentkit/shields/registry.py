@@ -43,6 +43,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "secrets": "agentkit.shields.secrets",
     "pii": "agentkit.shields.pii",
     "code_shield": "agentkit.shields.code_shield",
+    "semgrep": "agentkit.shields.semgrep",
     "llama_guard": "agentkit.shields.llama_guard",
     "prompt_guard": "agentkit.shields.prompt_guard",
 }

@@ -8,8 +8,9 @@ import anyio.to_thread
 
 from agentkit.errors import ShieldError
 from agentkit.shields.base import Finding, ShieldInput, Verdict
+from agentkit.shields.exact_views import find_in_views
 from agentkit.shields.registry import register_shield
-from agentkit.shields.secret_patterns import Secret, find_secrets
+from agentkit.shields.secret_patterns import find_secrets
 from agentkit.shields.self_test import KnownTexts, known_user_texts
 
 MAX_CHARACTERS = 400_000
@@ -20,7 +21,11 @@ _INLINE_CHARACTERS = 600
 
 @register_shield("secrets")
 class Secrets:
-    """Flags API keys, tokens, private keys, passwords in URLs, and random-looking values of secret names."""
+    """Flags API keys, tokens, private keys, passwords in URLs, and random-looking values of secret names.
+
+    They are looked for in the text and in what it may hide: invisible characters inside of a key, letters that are
+    spaced out, encodings.
+    """
 
     async def start(self) -> None:
         """Nothing to load."""
@@ -36,9 +41,8 @@ class Secrets:
                 f"secrets judges up to {MAX_CHARACTERS} characters, the content has {len(content.text)}"
             )
         if len(content.text) <= _INLINE_CHARACTERS:
-            return _verdict(find_secrets(content.text))
-        found = await anyio.to_thread.run_sync(partial(find_secrets, content.text), abandon_on_cancel=True)
-        return _verdict(found)
+            return _judge(content.text)
+        return await anyio.to_thread.run_sync(partial(_judge, content.text), abandon_on_cancel=True)
 
     async def close(self) -> None:
         """Nothing to free."""
@@ -52,13 +56,21 @@ class Secrets:
         )
 
 
-def _verdict(found: list[Secret]) -> Verdict:
+def secrets_in(text: str) -> tuple[list[Finding], tuple[str, ...]]:
+    """Return the secrets of a text and of what it may hide, in their places, and the transforms that hid some."""
+    return find_in_views(text, _findings)
+
+
+def _judge(text: str) -> Verdict:
+    found, transforms = secrets_in(text)
     if not found:
         return Verdict(flagged=False)
-    kinds = tuple(dict.fromkeys(secret.kind for secret in found))
+    kinds = tuple(dict.fromkeys(finding.label for finding in found))
+    hidden = f", hidden by {', '.join(transforms)}" if transforms else ""
     return Verdict(
-        flagged=True,
-        category=kinds[0],
-        reason=f"holds {', '.join(kinds)}",
-        findings=tuple(Finding(start=secret.start, end=secret.end, label=secret.kind) for secret in found),
+        flagged=True, category=kinds[0], reason=f"holds {', '.join(kinds)}{hidden}", findings=tuple(found)
     )
+
+
+def _findings(text: str) -> list[Finding]:
+    return [Finding(start=secret.start, end=secret.end, label=secret.kind) for secret in find_secrets(text)]

@@ -13,7 +13,7 @@ from agentkit import Agent, AuditFile, tool
 from agentkit.errors import StoreError
 from agentkit.memory.audit import AuditEvent
 from agentkit.memory.audit_file import append_to_file, read_audit_file
-from agentkit.shields import Stage
+from agentkit.shields import Shield, ShieldInput, Stage, Verdict
 from agentkit.testing import FailingShield, StaticShield
 from tests.agent.support import call, policy_of, scripted
 
@@ -73,19 +73,37 @@ async def test_content_is_kept_only_where_it_was_asked_for(tmp_path: Path) -> No
     assert [event["text"] for event in events(path)][1] == "Find xyzzy"
 
 
+class NothingToJudge(StaticShield):
+    """Finds nothing in any content that it could judge."""
+
+    async def check(self, content: ShieldInput) -> Verdict:
+        return Verdict(flagged=False, judged=False, reason="language not analysed: cobol")
+
+
 @pytest.mark.parametrize(
-    ("shield", "status"), [(FailingShield(), "error"), (FailingShield(seconds=9), "timeout")]
+    ("shield", "status"),
+    [
+        (StaticShield(), "pass"),
+        (StaticShield(flagged=True, category="c"), "hit"),
+        (FailingShield(), "error"),
+        (FailingShield(seconds=9), "timeout"),
+        (NothingToJudge(), "skipped"),
+    ],
 )
-async def test_a_failure_is_recorded_as_what_it_was(
-    tmp_path: Path, shield: FailingShield, status: str
+async def test_every_outcome_is_recorded_with_all_its_fields(
+    tmp_path: Path, shield: Shield, status: str
 ) -> None:
     path = tmp_path / "audit.jsonl"
-    under = policy_of({"user_input": "annotate"})
-    agent, _ = scripted("Hello.", under=under, shield=shield, audit=path)
+    agent, _ = scripted("Hello.", under=policy_of({"user_input": "block"}), shield=shield, audit=path)
     async with agent:
-        assert (await agent.run("Hi")).status == "blocked"
-    (event,) = events(path)
-    assert (event["outcomes"][0]["status"], event["action"]) == (status, "block")
+        result = await agent.run("Hi")
+    assert (result.status == "completed") is (status in ("pass", "skipped"))
+    event = events(path)[0]
+    assert {"policy_digest", "stage", "content_digest", "action", "origin", "trusted"} <= set(event)
+    assert list(event["outcomes"][0]) == [
+        "shield", "status", "action", "score", "threshold", "category", "reason", "milliseconds", "shadow",
+    ]  # fmt: skip
+    assert event["outcomes"][0]["status"] == status
 
 
 async def test_what_cannot_be_recorded_goes_nowhere(tmp_path: Path) -> None:

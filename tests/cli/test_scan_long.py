@@ -57,6 +57,19 @@ def test_from_a_pipe_the_rows_are_counted(folder: Path) -> None:
     assert (code, "3 rows judged, 1 flagged" in shown, "100%" in shown) == (1, True, False)
 
 
+def test_a_row_is_judged_without_waiting_for_the_next(folder: Path) -> None:
+    with subprocess.Popen(
+        SCAN, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in range(3):
+            process.stdin.write(json.dumps({"id": number, "text": "hello"}) + "\n")
+            assert json.loads(process.stdout.readline())["id"] == number
+        process.stdin.close()
+        assert process.wait(SECONDS) == 0
+
+
 def test_nobody_watches_a_file(folder: Path) -> None:
     ended = subprocess.run(
         SCAN, cwd=folder, input=rows()[:2_000].rpartition("\n")[0], capture_output=True, text=True

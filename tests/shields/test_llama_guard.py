@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import pytest
 from llama_models.llama3.tokenizer import Tokenizer as Llama3Oracle
 
@@ -133,6 +134,33 @@ async def test_a_custom_category_hits_at_its_own_threshold_under_its_own_name():
 
     assert (verdict.flagged, verdict.category, verdict.threshold) == (True, "Dosage", 0.55)
     assert len(engine.prompts) == 1
+
+
+class GatheringEngine(ScoringEngine):
+    """Answers nothing before so many prompts are there together."""
+
+    def __init__(self, expected: int) -> None:
+        super().__init__({SAFE: 1.0})
+        self._missing = expected
+        self._complete = anyio.Event()
+
+    async def score(self, prompt_ids: Sequence[int], candidate_ids: Sequence[int], **options: Any) -> Score:
+        self._missing -= 1
+        if self._missing == 0:
+            self._complete.set()
+        await self._complete.wait()
+        return await super().score(prompt_ids, candidate_ids, **options)
+
+
+async def test_all_categories_are_asked_about_together_so_that_an_engine_batches_them():
+    custom = tuple(CustomCategory(name=name, description="Says so.") for name in ("Dosage", "Gossip"))
+    engine = GatheringEngine(expected=3)
+
+    with anyio.fail_after(9):
+        verdict = await (await started(engine, custom=custom)).check(content())
+
+    assert not verdict.flagged
+    assert len(engine.prompts) == 3
 
 
 class ReadingEngine(ScoringEngine):

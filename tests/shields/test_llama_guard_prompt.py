@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from llama_models.llama3.tokenizer import Tokenizer as Llama3Oracle
 
 from agentkit.errors import ShieldError
 from agentkit.inference.tokenizer import Tokenizer
@@ -43,6 +44,17 @@ async def test_the_static_prefix_is_143_tokens_and_the_suffix_56():
     assert first[143 : 143 + len(user)] == second[143 : 143 + len(user)] == user
     assert len(first) == 143 + len(llama3().encode("User: word")) + 56
     assert first[-56:] == second[-56:]
+
+
+async def test_the_answers_are_one_token_each_and_the_prompt_ends_with_a_blank_line():
+    engine = ScoringEngine({SAFE: 1.0})
+
+    await (await started(engine)).check(content())
+
+    oracle = Llama3Oracle.get_instance()
+    assert oracle.encode("safe", bos=False, eos=False) == llama3().encode("safe") == [19193]
+    assert oracle.encode("unsafe", bos=False, eos=False) == llama3().encode("unsafe") == [39257]
+    assert engine.prompts[0][-1:] == oracle.encode("\n\n", bos=False, eos=False)
 
 
 @pytest.mark.parametrize("model", ["meta-llama/Llama-Guard-3-1B", "/models/llama_guard_3_1b", "1b"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agentkit.shields import Finding
 from agentkit.shields.pii_patterns import PersonalKind, find_personal_data
 from agentkit.shields.redaction import end_of_whole_words, merge_findings, redact
-from agentkit.shields.secret_patterns import find_secrets
+from agentkit.shields.secrets import secrets_in
 
 
 @st.composite
@@ -73,6 +73,8 @@ def test_an_unfinished_text_is_shown_up_to_what_may_go_on(text: str, shown: str)
         "(415) 555-2671",
         "bob@example.org",
         "ghp_" + "a1B2" * 9,
+        " ".join("ghp_" + "a1B2" * 9),
+        "\u200b".join("ghp_" + "a1B2" * 9),
         "-----BEGIN RSA PRIVATE KEY-----\n" + "Ab0+" * 16 + "\n-----END RSA PRIVATE KEY-----",
     ],
 )
@@ -83,7 +85,7 @@ def test_wherever_a_segment_ends_nothing_of_a_secret_is_shown_before_it_is_known
     for end in range(1, len(text) + 1):
         so_far = text[:end]
         spans = [(data.start, data.end) for data in find_personal_data(so_far, tuple(PersonalKind), ("US",))]
-        spans += [(found.start, found.end) for found in find_secrets(so_far)]
+        spans += [(found.start, found.end) for found in secrets_in(so_far)[0]]
         findings = [Finding(start=start, end=stop, label="x") for start, stop in spans]
         visible = redact(so_far, merge_findings(findings))
         assert visible.startswith(shown)

@@ -1,3 +1,4 @@
+import base64
 import random
 import string
 import time
@@ -117,6 +118,48 @@ async def test_several_secrets_are_all_found():
     verdict = await judged(f"{first} {filler} {second}")
 
     assert {finding.label for finding in verdict.findings} == {"github token", "google api key"}
+
+
+GITHUB = "ghp_" + made(36)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "transform"),
+    [
+        ("\u200b".join(GITHUB), "invisible"),
+        ("".join(chr(ord(letter) + 0xFEE0) for letter in GITHUB), "compatibility"),
+        ("hi" + "".join(chr(0xE0000 + ord(letter)) for letter in GITHUB), "tags"),
+        (" ".join(GITHUB), "spaced"),
+        ("|".join(GITHUB), "spaced"),
+        (base64.b64encode(GITHUB.encode()).decode(), "base64"),
+        (base64.b64encode(base64.b64encode(f"my key is {GITHUB}".encode())).decode(), "base64"),
+        (GITHUB.encode().hex(), "hex"),
+        ("".join(f"%{byte:02x}" for byte in GITHUB.encode()), "percent"),
+        (f"sk%2Dproj%2D{made(80)}", "percent"),
+        ("".join(f"&#{ord(letter)};" for letter in GITHUB), "entities"),
+    ],
+)
+async def test_a_hidden_token_is_found_named_and_cut_out_with_its_disguise(hidden: str, transform: str):
+    text = f"use {hidden} please"
+
+    verdict = await judged(text)
+
+    assert transform in (verdict.reason or "")
+    assert cut_out(text, verdict).replace("hi", "").split() == ["use", "please"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==",
+        "The letters a b c d e f g h i j k l m n o p q r s t u v w x y z are 26.",
+        "0 1 0 0 1 1 0 1 0 0 1 0 1 1 0 1 1 0 0 1 0",
+        "d2hhdCBpcyB0aGUgd2VhdGhlciBpbiBQYXJpcw==",
+        "Précédent \u200b straße",
+    ],
+)
+async def test_what_holds_nothing_once_it_is_read_passes(text: str):
+    assert not (await judged(text)).flagged
 
 
 async def test_text_that_is_too_long_is_an_error_and_no_verdict():

@@ -120,7 +120,7 @@ async def test_a_prompt_guard_that_gives_nan_does_not_start(encoder_of_nan: Path
 
 
 @pytest.mark.parametrize("stage", Stage)
-@pytest.mark.parametrize("use", ["instruction_override", "secrets", "code_shield"])
+@pytest.mark.parametrize("use", ["instruction_override", "secrets", "pii", "code_shield"])
 async def test_a_shield_without_a_model(use: str, stage: Stage) -> None:
     shield = find_shield(use).build({})
     await shield.start()

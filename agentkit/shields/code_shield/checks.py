@@ -50,6 +50,9 @@ _DANGEROUS_MODULES = (
     "pty",
 )
 
+_NAME_OF_SECRET = re.compile(
+    r"(?i)passw|secret|token|salt|nonce|session|csrf|\botp|captcha|credential|api_?key|ticket"
+)
 _DESTRUCTIVE = re.compile(
     r"\brm\s{1,8}(?:-[a-zA-Z-]{1,24}\s{1,8}){0,4}-[a-zA-Z]{0,12}[rR][a-zA-Z]{0,12}\s{1,8}(?:-[a-zA-Z-]{1,24}\s{1,8}){0,4}"
     r"[\"']?(?:/\*?|~/?\*?|\$HOME/?\*?|\.\./?\*?)[\"']?(?:\s|$|;|&)|"
@@ -134,6 +137,20 @@ def _named_values(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
         case ast.arguments(posonlyargs=first, args=args, defaults=defaults) if defaults:
             for argument, value in zip([*first, *args][-len(defaults) :], defaults, strict=True):
                 yield argument.arg, value
+
+
+def check_predictable_secret(node: ast.AST, scope: Scope) -> Iterator[str]:
+    """What has the name of a secret is made with the module `random`."""
+    for name, value in _named_values(node):
+        if _NAME_OF_SECRET.search(name) and any(
+            isinstance(part, ast.Call) and _is_predictable(part, scope) for part in ast.walk(value)
+        ):
+            yield "predictable-secret"
+
+
+def _is_predictable(call: ast.Call, scope: Scope) -> bool:
+    name = dotted_name(call.func, scope) or ""
+    return name.startswith("random.") and name != "random.SystemRandom"
 
 
 def check_server(node: ast.AST, scope: Scope) -> Iterator[str]:
@@ -268,6 +285,7 @@ CHECKS: tuple[Check, ...] = (
     check_tls,
     check_archive,
     check_secret,
+    check_predictable_secret,
     check_server,
     check_assert,
     check_destruction,

@@ -5,6 +5,7 @@ the strings in. What follows narrows it:
     unknown: N      argument N (`any`: one of them; for a pattern: what follows) is not made of constants
     constant: N     it is made of constants
     with, unless    an expression that the call or statement must have, must not have; it sees the strings
+    line            an expression that the line where it is broken must have; it sees the strings
     beside, without an expression that the whole code must have, must not have
 A rule with neither is broken by what the analyser finds by itself, such as credentials.
 """
@@ -60,6 +61,7 @@ class PatternRule:
     constant: int | None
     having: re.Pattern[str] | None
     unless: re.Pattern[str] | None
+    line: re.Pattern[str] | None
     beside: re.Pattern[str] | None
     without: re.Pattern[str] | None
 
@@ -110,6 +112,7 @@ def _rule(row: dict[str, Any], flags: re.RegexFlag) -> PatternRule:
         constant=_argument(row.get("constant")),
         having=expression("with"),
         unless=expression("unless"),
+        line=expression("line"),
         beside=expression("beside"),
         without=expression("without"),
     )

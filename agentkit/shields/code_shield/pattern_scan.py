@@ -155,6 +155,15 @@ def _surroundings_apply(rule: PatternRule, reading: _Reading, start: int, end: i
         return False
     if rule.unless is not None and rule.unless.search(statement) is not None:
         return False
+    if rule.line is not None and rule.line.search(_line_at(text, start)) is None:
+        return False
     if rule.beside is not None and rule.beside.search(text) is None:
         return False
     return rule.without is None or rule.without.search(text) is None
+
+
+def _line_at(text: str, at: int) -> str:
+    """Return the line around an offset, as far as it is of a length that somebody wrote."""
+    start = max(text.rfind("\n", 0, at) + 1, at - _LONGEST_STATEMENT)
+    end = text.find("\n", at)
+    return text[start : min(end if end >= 0 else len(text), at + _LONGEST_STATEMENT)]

@@ -70,11 +70,12 @@ def _judge(text: str, *, stage: Stage, language: str | None, block_at: Severity)
         (issue, part) for part in parts for issue in _issues(part) if issue.severity.rank >= block_at.rank
     ]
     if located:
-        return _flagged(text, located)
+        return flagged_verdict(text, located)
     unknown = [part.label or "unknown" for part in parts if not part.languages]
     if unknown:
         return Verdict(
             flagged=False,
+            judged=False,
             category="unanalysed",
             reason=f"language not analysed: {', '.join(sorted(set(unknown)))}",
         )
@@ -87,7 +88,8 @@ def _issues(part: CodePart) -> list[Issue]:
     return sorted(found, key=lambda issue: (issue.line, issue.rule))
 
 
-def _flagged(text: str, located: list[tuple[Issue, CodePart]]) -> Verdict:
+def flagged_verdict(text: str, located: list[tuple[Issue, CodePart]]) -> Verdict:
+    """Return the verdict about a text with issues in parts of it: the worst one names it, all are marked."""
     worst = max((issue for issue, _ in located), key=lambda issue: issue.severity.rank)
     rules = list(dict.fromkeys(f"{issue.rule} ({issue.cwe}, {issue.severity})" for issue, _ in located))
     return Verdict(
