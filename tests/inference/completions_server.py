@@ -41,7 +41,6 @@ class CompletionsServer:
     twist: int = 0
     seconds_per_token: float = 0.0
     prompts: list[list[int]] = field(default_factory=list)
-    bodies: list[dict[str, Any]] = field(default_factory=list)
     checks: int = 0
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -89,12 +88,17 @@ class CompletionsServer:
             case "/v1/completions" if self.busy:
                 await _send(writer, 503, {"error": {"message": "overloaded", "code": 503}})
             case "/v1/completions":
-                await self._complete(json.loads(body), writer)
+                asked = json.loads(body)
+                if asked.get("cache_salt") == "" or isinstance(asked.get("priority"), str):
+                    await _send(
+                        writer, 400, {"error": {"message": "no", "type": "BadRequestError", "code": 400}}
+                    )
+                else:
+                    await self._complete(asked, writer)
             case _:
                 await _send(writer, 404, {"detail": "Not Found"})
 
     async def _complete(self, asked: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-        self.bodies.append(asked)
         prompt: list[int] = asked["prompt"]
         self.prompts.append(prompt)
         if not asked.get("stream"):
@@ -115,6 +119,11 @@ class CompletionsServer:
         await _event(writer, None)
         writer.write(b"0\r\n\r\n")
         await writer.drain()
+
+    def forget_probes(self) -> None:
+        """Forget what it was asked so far."""
+        self.prompts.clear()
+        self.checks = 0
 
     def _whole(self, asked: dict[str, Any]) -> dict[str, Any]:
         prompt = asked["prompt"]
