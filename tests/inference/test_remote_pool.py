@@ -14,7 +14,7 @@ from agentkit.inference.base import Completion, Grammar, SamplingParams, StopRea
 from agentkit.inference.remote_pool import RemotePool
 from agentkit.inference.remote_server import RemoteTimeouts
 from agentkit.testing import byte_tokenizer
-from tests.inference.completions_server import CompletionsServer, continuation, serving
+from tests.inference.replica_server import ReplicaServer, continuation, serving
 
 TURN_END = 257
 ANY_TEXT = Grammar(lark="start: /(.|\\n)*/")
@@ -33,7 +33,7 @@ class Clock:
 
 
 @pytest.fixture
-async def servers() -> AsyncIterator[list[CompletionsServer]]:
+async def servers() -> AsyncIterator[list[ReplicaServer]]:
     async with serving(2) as servers:
         yield servers
 
@@ -44,7 +44,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def make_pool(servers: list[CompletionsServer], clock: Clock) -> AsyncIterator[MakePool]:
+async def make_pool(servers: list[ReplicaServer], clock: Clock) -> AsyncIterator[MakePool]:
     """Return a function that makes a started pool over the servers; what it asked them at the start is forgotten."""
     async with AsyncExitStack() as closing:
 
@@ -72,8 +72,8 @@ async def generate(pool: RemotePool, prompt: list[int], scope: str = "", **optio
 
 
 async def home_and_other(
-    pool: RemotePool, servers: Sequence[CompletionsServer], prompt: list[int], scope: str = ""
-) -> tuple[CompletionsServer, CompletionsServer]:
+    pool: RemotePool, servers: Sequence[ReplicaServer], prompt: list[int], scope: str = ""
+) -> tuple[ReplicaServer, ReplicaServer]:
     """Ask once; return the server that was asked, and the one that was not."""
     await generate(pool, prompt, scope)
     home, other = sorted(servers, key=lambda server: len(server.prompts), reverse=True)

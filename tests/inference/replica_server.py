@@ -29,7 +29,7 @@ def continuation(prompt: Sequence[int], count: int) -> list[int]:
 
 
 @dataclass(slots=True, kw_only=True)
-class CompletionsServer:
+class ReplicaServer:
     """`prompts` are those it was asked to go on from. `dies_after` tokens of the next stream it is gone."""
 
     host: str = "127.0.0.1"
@@ -140,9 +140,9 @@ class CompletionsServer:
 
 
 @asynccontextmanager
-async def serving(count: int) -> AsyncIterator[list[CompletionsServer]]:
+async def serving(count: int) -> AsyncIterator[list[ReplicaServer]]:
     """Run servers while the block runs."""
-    servers = [CompletionsServer() for _ in range(count)]
+    servers = [ReplicaServer() for _ in range(count)]
     for server in servers:
         await server.start()
     try:
