@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from agentkit.inference.engine import LocalEngine as LocalEngine
     from agentkit.inference.formats.prompt_format import PromptFormat as PromptFormat
     from agentkit.inference.remote import RemoteEngine as RemoteEngine
+    from agentkit.inference.remote_pool import RemotePool as RemotePool
     from agentkit.inference.remote_server import RemoteTimeouts as RemoteTimeouts
     from agentkit.memory.in_process import MemoryStore as MemoryStore
     from agentkit.memory.knowledge import Document as Document
@@ -136,6 +137,7 @@ _HOMES = {
     "inference.engine": ("LocalEngine",),
     "inference.formats.prompt_format": ("PromptFormat",),
     "inference.remote": ("RemoteEngine",),
+    "inference.remote_pool": ("RemotePool",),
     "inference.remote_server": ("RemoteTimeouts",),
     "memory.in_process": ("MemoryStore",),
     "memory.knowledge": ("Document", "Embedder", "KnowledgeStore"),

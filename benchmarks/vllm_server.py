@@ -84,6 +84,12 @@ class VLLMServer:
                 raise RuntimeError(f"vLLM did not start:\n{self.log.read_text(errors='replace')[-2_000:]}")
             time.sleep(0.5)
 
+    def ensure(self) -> None:
+        """Start it where it does not run, and wait until it serves."""
+        if self._process is None:
+            self.start()
+        self.wait()
+
     def kill(self) -> None:
         """Kill it, as the system does when memory runs out."""
         process, self._process = self._process, None

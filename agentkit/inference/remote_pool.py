@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-import httpx
 
 from agentkit.errors import ConfigurationError, InferenceError
 from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingParams, Score
@@ -23,7 +22,7 @@ from agentkit.inference.remote import RemoteEngine
 from agentkit.inference.remote_server import RemoteTimeouts
 from agentkit.inference.replay import unseen
 from agentkit.inference.replica import Replica, ReplicaStatus
-from agentkit.inference.replica_health import is_healthy
+from agentkit.inference.replica_health import health_of, is_healthy
 from agentkit.inference.replica_routing import ranked, session_key
 from agentkit.inference.tokenizer import Tokenizer
 
@@ -58,10 +57,10 @@ class RemotePool:
         max_in_flight: int = 64,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        urls = [url.rstrip("/").removesuffix("/v1") for url in base_urls]
+        urls = [_address(url) for url in base_urls]
         if not urls or len(set(urls)) < len(urls):
             raise ConfigurationError(
-                f"a pool needs at least one address, and each once, got {', '.join(base_urls) or 'none'}"
+                f"a pool needs at least one address, and each once; got {len(urls)}, {len(set(urls))} of them different"
             )
         if max_in_flight < 1:
             raise ConfigurationError(f"max_in_flight must be at least 1, got {max_in_flight!r}")
@@ -71,6 +70,7 @@ class RemotePool:
             url: Replica(
                 url=url,
                 clock=clock,
+                health=health_of(url),
                 engine=RemoteEngine(
                     url,
                     model,
@@ -84,8 +84,7 @@ class RemotePool:
         }
         self._max_in_flight = max_in_flight
         self._clock = clock
-        self._http = httpx.AsyncClient(limits=httpx.Limits(max_keepalive_connections=0))
-        self._first: RemoteEngine | None = None
+        self._asked: list[RemoteEngine] = []
         self._closed = False
 
     async def start(self) -> None:
@@ -96,29 +95,30 @@ class RemotePool:
             InferenceError: if no server answers in time.
         """
         deadline = self._clock() + self._timeouts.retrying
-        while self._first is None:
+        while not self._asked:
             for replica in self._preferred(b""):
                 if await self._is_well(replica):
                     with replica.calling():
                         await replica.engine.start()
-                        self._first = self._first or replica.engine
-            if self._first is None:
+                        if replica.engine not in self._asked:
+                            self._asked.append(replica.engine)
+            if not self._asked:
                 await self._rest(deadline)
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the model's vocabulary."""
-        return self._started.tokenizer
+        return self._started[0].tokenizer
 
     @property
     def context_length(self) -> int:
-        """How many tokens a prompt and its output may have together."""
-        return self._started.context_length
+        """How many tokens a prompt and its output may have together: on every replica that was up at the start."""
+        return min(engine.context_length for engine in self._started)
 
     @property
     def fingerprint(self) -> str:
         """As of a `RemoteEngine` for one of the servers: a session may go from the one to the other."""
-        return self._started.fingerprint
+        return self._started[0].fingerprint
 
     @property
     def replicas(self) -> tuple[ReplicaStatus, ...]:
@@ -218,15 +218,15 @@ class RemotePool:
         """Close every replica's engine, as `Engine.close` promises; the servers run on."""
         self._closed = True
         async with AsyncExitStack() as closing:
-            closing.push_async_callback(self._http.aclose)
             for replica in self._replicas.values():
+                closing.push_async_callback(replica.health.close)
                 closing.push_async_callback(replica.engine.close)
 
     @property
-    def _started(self) -> RemoteEngine:
-        if self._first is None:
+    def _started(self) -> list[RemoteEngine]:
+        if not self._asked:
             raise InferenceError("no server of the pool has been asked yet; await pool.start() first")
-        return self._first
+        return self._asked
 
     def _key(self, prompt_ids: Sequence[int], scope: str, public_prefix: int) -> bytes:
         special_ids = self.tokenizer.special_ids.values()
@@ -257,7 +257,7 @@ class RemotePool:
         if not replica.faults and replica.silent_for() < SILENCE:
             return True
         began = self._clock()
-        if await is_healthy(self._http, replica.url):
+        if await is_healthy(replica.health):
             replica.heard()
             return True
         replica.failed(began=began)
@@ -281,11 +281,17 @@ class RemotePool:
         await anyio.sleep(min(left, soonest + random.uniform(0.01, 0.1 + soonest / 4)))  # noqa: S311  # no secret
 
     def _replica(self, url: str) -> Replica:
-        if url not in self._replicas:
+        replica = self._replicas.get(_address(url))
+        if replica is None:
             raise ConfigurationError(
                 f"the pool has no replica at {url!r}; it has {', '.join(self._replicas)}"
             )
-        return self._replicas[url]
+        return replica
+
+
+def _address(url: str) -> str:
+    """Return an address without `/v1`, which some write and some do not."""
+    return url.rstrip("/").removesuffix("/v1")
 
 
 def _repeatable(params: SamplingParams) -> SamplingParams:

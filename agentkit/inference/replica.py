@@ -9,6 +9,7 @@ from typing import Final
 
 from agentkit.errors import RemoteError
 from agentkit.inference.remote import RemoteEngine
+from agentkit.inference.remote_server import ModelServer
 
 _BUSY: Final = (429, 503)
 
@@ -37,6 +38,7 @@ class Replica:
 
     url: str
     engine: RemoteEngine
+    health: ModelServer
     clock: Callable[[], float]
     in_flight: int = 0
     draining: bool = False

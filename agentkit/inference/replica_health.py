@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
-import httpx
+from agentkit.errors import RemoteError
+from agentkit.inference.remote_server import ModelServer, RemoteTimeouts
 
-TIMEOUT: Final = 2.0
-"""Seconds. Servers answer this from their event loop: one that does not in time would not stream either."""
+# Servers answer this from their event loop: one that does not in time would not stream either.
+_TIMEOUTS: Final = RemoteTimeouts(connect=2.0, first_token=2.0, next_token=2.0, retrying=0.0)
 
 
-async def is_healthy(client: httpx.AsyncClient, base_url: str) -> bool:
-    """Return whether the server answers, and not that it is broken; one without `/health` need only answer."""
-    address = httpx.URL(base_url).copy_with(path="/health", query=None)
+def health_of(url: str) -> ModelServer:
+    """Return what to ask about a server's health."""
+    return ModelServer(url, None, _TIMEOUTS)
+
+
+async def is_healthy(health: ModelServer) -> bool:
+    """Return whether the server answers, and not that it is broken; one without `/health` need only answer.
+
+    Raises:
+        InferenceError: if it is closed.
+    """
     try:
-        response = await client.get(address, timeout=TIMEOUT)
-    except httpx.TransportError:
-        return False
-    return not response.is_server_error
+        await health.get("/health")
+    except RemoteError as error:  # also of an answer that is no JSON, such as vLLM's empty one
+        return error.status is not None and error.status < 500
+    return True

@@ -25,9 +25,7 @@ def session_key(
         end += 1
         if token_id in special_ids:
             break
-    tenant = scope.encode("utf-8", "surrogatepass")
-    ids = b"".join(token_id.to_bytes(4, "little") for token_id in prompt_ids[:end])
-    return len(tenant).to_bytes(4, "little") + tenant + ids
+    return f"{scope!a} {list(prompt_ids[:end])}".encode()
 
 
 def ranked(key: bytes, urls: Iterable[str]) -> list[str]:

@@ -318,7 +318,7 @@ async def test_an_error_of_the_call_itself_is_not_tried_elsewhere(make_pool, ser
     ("urls", "options", "message"),
     [
         ([], {}, "at least one address"),
-        (["http://a:1", "http://a:1/v1"], {}, "each once, got http://a:1, http://a:1/v1"),
+        (["http://a:1", "http://a:1/v1"], {}, "each once; got 2, 1 of them different"),
         (["http://a:1"], {"max_in_flight": 0}, "max_in_flight must be at least 1, got 0"),
     ],
 )
