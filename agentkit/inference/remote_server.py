@@ -19,7 +19,6 @@ from agentkit.errors import ConfigurationError, InferenceError, RemoteError
 from agentkit.inference.remote_faults import broken_off, refused, unreachable
 
 _DONE: Final = "[DONE]"
-_CLOSED: Final = "the engine is closed"
 _asking: ContextVar[bool] = ContextVar("agentkit_asking_a_model_server", default=False)
 
 Answer = TypeVar("Answer")
@@ -144,8 +143,7 @@ class ModelServer:
             RemoteError: if it gives nothing.
             InferenceError: if this is closed, now or meanwhile.
         """
-        if self._closed:
-            raise InferenceError(_CLOSED)
+        self._check_open()
         silent = _asking.set(True)
         try:
             with anyio.move_on_after(seconds) as scope:
@@ -160,7 +158,12 @@ class ModelServer:
             self._waiting.discard(scope)
             _asking.reset(silent)
         # Raised here, without a cause or a context: theirs hold the request, and so the key and the prompt.
-        raise InferenceError(_CLOSED) if self._closed else failure
+        self._check_open()
+        raise failure
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InferenceError("the engine is closed")
 
     def _refused(
         self, response: httpx.Response, body: bytes, prompt_tokens: int, context_length: int

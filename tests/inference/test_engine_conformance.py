@@ -7,13 +7,13 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from agentkit.errors import ContextLengthError, GrammarError, InferenceError
 from agentkit.inference.base import (
     Completion,
     Engine,
-    GeneratedToken,
     Grammar,
     SamplingParams,
     StopReason,
@@ -39,7 +39,8 @@ async def open_engine(request, tiny_model, tiny_checkpoint) -> AsyncIterator[Ope
 
 @pytest.fixture
 async def engine(open_engine) -> Engine:
-    return await open_engine()
+    engine: Engine = await open_engine()
+    return engine
 
 
 async def generated(engine: Engine, prompt: list[int], *, scope: str = "", **params) -> Completion:
@@ -194,21 +195,17 @@ async def test_an_output_may_be_given_up_at_any_time(engine):
 
 
 async def test_a_closed_engine_serves_nobody(engine):
-    begun: list[GeneratedToken] = []
-    ended = anyio.Event()
+    tokens = engine.generate(token_ids(5), SamplingParams(max_tokens=240))
+    await anext(tokens)
 
-    async def generate() -> None:
+    async def go_on() -> None:
         with pytest.raises(InferenceError, match="closed"):
-            async for token in engine.generate(token_ids(5), SamplingParams(max_tokens=240)):
-                begun.append(token)
-        ended.set()
+            await collect(tokens)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(generate)
-        while not begun:  # noqa: ASYNC110  # the engine tells nobody
-            await anyio.sleep(0.001)
+        group.start_soon(go_on)
+        await anyio.lowlevel.checkpoint()
         await engine.close()
-        await ended.wait()
     await engine.close()
     with pytest.raises(InferenceError, match="closed"):
         await engine.score(token_ids(5), [1])
