@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -101,13 +101,13 @@ class ModelServer:
         """
         request = self._posted(path, body)
         seconds = self._timeouts.first_token
-        response = await self._bounded(self._client.send(request, stream=True), seconds)
+        response = await self._bounded(lambda: self._client.send(request, stream=True), seconds)
         try:
             if response.status_code != httpx.codes.OK:
-                refusal = await self._bounded(response.aread(), seconds)
+                refusal = await self._bounded(response.aread, seconds)
                 raise self._refused(response, refusal, prompt_tokens, context_length)
             lines = response.aiter_lines()
-            while (line := await self._bounded(anext(lines, None), seconds)) is not None:
+            while (line := await self._bounded(lambda: _next(lines), seconds)) is not None:
                 event = self._event(line)
                 if event is not None:
                     yield event
@@ -127,7 +127,7 @@ class ModelServer:
         return self._client.build_request("POST", f"{self._root}{path}", json=dict(body))
 
     async def _answer(self, request: httpx.Request, prompt_tokens: int = 0, context_length: int = 0) -> Any:
-        response = await self._bounded(self._client.send(request), self._timeouts.first_token)
+        response = await self._bounded(lambda: self._client.send(request), self._timeouts.first_token)
         if response.status_code != httpx.codes.OK:
             raise self._refused(response, response.content, prompt_tokens, context_length)
         try:
@@ -136,20 +136,19 @@ class ModelServer:
             problem = f"{self} answered {len(response.content)} bytes that are not JSON"
         raise RemoteError(problem, status=response.status_code)
 
-    async def _bounded(self, answer: Awaitable[Answer], seconds: float) -> Answer:
+    async def _bounded(self, ask: Callable[[], Awaitable[Answer]], seconds: float) -> Answer:
         """Return what httpx gives, within so many seconds.
 
         Raises:
             RemoteError: if it gives nothing.
             InferenceError: if this is closed, now or meanwhile.
         """
+        self._check_open()
         silent = _asking.set(True)
         try:
             with anyio.move_on_after(seconds) as scope:
                 self._waiting.add(scope)
-                if self._closed:
-                    scope.cancel()
-                return await answer
+                return await ask()
             failure: InferenceError = RemoteError(
                 f"{self} said nothing for {seconds:g} seconds", transient=True
             )
@@ -159,7 +158,12 @@ class ModelServer:
             self._waiting.discard(scope)
             _asking.reset(silent)
         # Raised here, without a cause or a context: theirs hold the request, and so the key and the prompt.
-        raise InferenceError("the engine is closed") if self._closed else failure
+        self._check_open()
+        raise failure
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InferenceError("the engine is closed")
 
     def _refused(
         self, response: httpx.Response, body: bytes, prompt_tokens: int, context_length: int
@@ -191,6 +195,10 @@ class ModelServer:
         if event.get("error") is not None:
             raise broken_off(str(self), event["error"])
         return event
+
+
+async def _next(lines: AsyncIterator[str]) -> str | None:
+    return await anext(lines, None)
 
 
 def _root(base_url: str) -> str:
