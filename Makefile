@@ -44,7 +44,7 @@ bench-own: setup
 	$(BIN)/python -m benchmarks.quantisation
 	$(BIN)/python -m benchmarks.store
 
-# Sessions without end over one vLLM server and over two, one of which is killed. Takes about seven minutes.
+# 64 sessions over one vLLM server, and over two of which one is killed. Takes about seven minutes.
 bench-load: setup
 	$(BIN)/python -m benchmarks.peers.install vllm
 	$(BIN)/python -m benchmarks.load_vllm

@@ -15,7 +15,8 @@ KVType = Literal["bf16", "fp8"]
 BYTES_OF_WEIGHT: Final[dict[WeightType, float]] = {
     "bf16": 2.0,
     "fp8": 1.0,
-    "int4": (4 + (16 + 4) / 128) / 8,  # 4 bits, and a 16-bit scale and a 4-bit zero point for each group of 128
+    "int4": (4 + (16 + 4) / 128)
+    / 8,  # 4 bits, and a 16-bit scale and a 4-bit zero point for each group of 128
 }
 """Of the matrices in the layers; embeddings, head and norms stay in bf16, as quantised checkpoints have them."""
 
@@ -46,7 +47,7 @@ class Shape:
 
     @property
     def layer_weights(self) -> int:
-        """How many weights the matrices of all layers have: queries and output, keys and values, and the MLP's three."""
+        """How many weights the matrices of all layers have: four of attention, three of the MLP."""
         attention = 2 * self.hidden_size * (self.num_heads + self.num_kv_heads) * self.head_dim
         return self.num_layers * (attention + 3 * self.hidden_size * self.intermediate_size)
 

@@ -22,9 +22,7 @@ async def check_example(database: str, urls: Sequence[str], model: str) -> None:
     )
     printed = ended.stdout.decode()
     assert ended.returncode == 0, printed
-    turns = re.findall(
-        r"^(worker \d) +(\w+)/1 .* (\d+) messages, (\d+)% cached$", printed, re.MULTILINE
-    )
+    turns = re.findall(r"^(worker \d) +(\w+)/1 .* (\d+) messages, (\d+)% cached$", printed, re.MULTILINE)
     for tenant in ("alice", "bob"):
         own = [turn for turn in turns if turn[1] == tenant]
         assert [worker for worker, *_ in own] == ["worker 1", "worker 2", "worker 1"]

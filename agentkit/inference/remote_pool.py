@@ -16,8 +16,9 @@ from typing import Final
 
 import anyio
 
-from agentkit.errors import ConfigurationError, InferenceError
+from agentkit.errors import ConfigurationError, InferenceError, RemoteError
 from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingParams, Score
+from agentkit.inference.patience import Patience
 from agentkit.inference.remote import RemoteEngine
 from agentkit.inference.remote_server import RemoteTimeouts
 from agentkit.inference.replay import unseen
@@ -94,16 +95,13 @@ class RemotePool:
             ConfigurationError, ModelLoadError: as `RemoteEngine.start`.
             InferenceError: if no server answers in time.
         """
-        deadline = self._clock() + self._timeouts.retrying
+        patience = self._patience()
         while not self._asked:
             for replica in self._preferred(b""):
                 if await self._is_well(replica):
-                    with replica.calling():
-                        await replica.engine.start()
-                        if replica.engine not in self._asked:
-                            self._asked.append(replica.engine)
+                    await self._ask(replica, patience)
             if not self._asked:
-                await self._rest(deadline)
+                await self._rest(patience)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -163,9 +161,9 @@ class RemotePool:
         key = self._key(prompt_ids, scope, public_prefix)
         params = _repeatable(params)
         given: list[int] = []
-        deadline = self._clock() + self._timeouts.retrying
+        patience = self._patience()
         while True:
-            replica = await self._choose(key, deadline)
+            replica = await self._choose(key, patience)
             known = [] if grammar is not None else list(given)
             tokens = replica.engine.generate(
                 [*prompt_ids, *known],
@@ -176,16 +174,19 @@ class RemotePool:
                 public_prefix=public_prefix,
             )
             last: GeneratedToken | None = None
-            with replica.calling():
-                async with aclosing(unseen(tokens, given[len(known) :])) as fresh:
-                    async for token in fresh:
-                        replica.answered()
-                        if token.stop_reason is not None:
-                            last = token
-                            break
-                        given.append(token.id)
-                        deadline = self._clock() + self._timeouts.retrying
-                        yield token
+            try:
+                with replica.calling():
+                    async with aclosing(unseen(tokens, given[len(known) :])) as fresh:
+                        async for token in fresh:
+                            replica.answered()
+                            if token.stop_reason is not None:
+                                last = token
+                                break
+                            given.append(token.id)
+                            patience.renew()
+                            yield token
+            except RemoteError as error:
+                patience.meet(error)
             if last is not None:  # the replica is free by now, whatever the caller does with the last token
                 yield _whole(last, len(prompt_ids), len(given) + 1)
                 return
@@ -206,13 +207,16 @@ class RemotePool:
         """
         await self.start()
         key = self._key(prompt_ids, scope, public_prefix)
-        deadline = self._clock() + self._timeouts.retrying
+        patience = self._patience()
         while True:
-            replica = await self._choose(key, deadline)
-            with replica.calling():
-                return await replica.engine.score(
-                    prompt_ids, candidate_ids, priority=priority, scope=scope, public_prefix=public_prefix
-                )
+            replica = await self._choose(key, patience)
+            try:
+                with replica.calling():
+                    return await replica.engine.score(
+                        prompt_ids, candidate_ids, priority=priority, scope=scope, public_prefix=public_prefix
+                    )
+            except RemoteError as error:
+                patience.meet(error)
 
     async def close(self) -> None:
         """Close every replica's engine, as `Engine.close` promises; the servers run on."""
@@ -228,15 +232,29 @@ class RemotePool:
             raise InferenceError("no server of the pool has been asked yet; await pool.start() first")
         return self._asked
 
+    async def _ask(self, replica: Replica, patience: Patience) -> None:
+        """Ask a server what it can do; one that cannot be asked now is asked when it gets its first call."""
+        try:
+            with replica.calling():
+                await replica.engine.start()
+        except RemoteError as error:
+            patience.meet(error)
+        else:
+            if replica.engine not in self._asked:
+                self._asked.append(replica.engine)
+
+    def _patience(self) -> Patience:
+        return Patience(seconds=self._timeouts.retrying, losses=len(self._replicas), clock=self._clock)
+
     def _key(self, prompt_ids: Sequence[int], scope: str, public_prefix: int) -> bytes:
         special_ids = self.tokenizer.special_ids.values()
         return session_key(prompt_ids, scope=scope, public_prefix=public_prefix, special_ids=special_ids)
 
-    async def _choose(self, key: bytes, deadline: float) -> Replica:
+    async def _choose(self, key: bytes, patience: Patience) -> Replica:
         """Return the best replica for a key that is well now, or wait for one.
 
         Raises:
-            InferenceError: if none is until the deadline, all are drained, or the pool is closed.
+            InferenceError: if none is in time, all are drained, or the pool is closed.
         """
         while True:
             if self._closed:
@@ -244,7 +262,7 @@ class RemotePool:
             for replica in self._preferred(key):
                 if await self._is_well(replica):
                     return replica
-            await self._rest(deadline)
+            await self._rest(patience)
 
     def _preferred(self, key: bytes) -> list[Replica]:
         """Return the replicas that may be called, best first: those of the key's order, then the full ones by load."""
@@ -263,22 +281,22 @@ class RemotePool:
         replica.failed(began=began)
         return False
 
-    async def _rest(self, deadline: float) -> None:
+    async def _rest(self, patience: Patience) -> None:
         """Wait until the first replica may be called again, a little longer than it asked and not all at once."""
         in_service = [replica for replica in self._replicas.values() if not replica.draining]
         if not in_service:
             raise InferenceError(
                 f"all {len(self._replicas)} replicas of the pool are drained; restore one of them"
             )
-        left = deadline - self._clock()
-        if left <= 0:
+        if patience.left <= 0:
             states = ", ".join(f"{replica.url} ({replica.state()})" for replica in in_service)
             raise InferenceError(
-                f"no replica took the call within {self._timeouts.retrying:g} seconds: {states}; "
+                f"no replica took the call within {patience.seconds:g} seconds: {states}; "
                 "start one, or raise timeouts.retrying"
             )
         soonest = min(replica.resting for replica in in_service)
-        await anyio.sleep(min(left, soonest + random.uniform(0.01, 0.1 + soonest / 4)))  # noqa: S311  # no secret
+        pause = soonest + random.uniform(0.01, 0.1 + soonest / 4)  # noqa: S311  # no secret
+        await anyio.sleep(min(patience.left, pause))
 
     def _replica(self, url: str) -> Replica:
         replica = self._replicas.get(_address(url))

@@ -1,24 +1,25 @@
-"""A generation that begins again elsewhere, as the rest of the one that was lost. Knows no replica."""
+"""A generation that begins again elsewhere, as the rest of the one that was lost. Knows no server."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from agentkit.errors import InferenceError, RemoteError
 from agentkit.inference.base import GeneratedToken
 
 
 async def unseen(
-    tokens: AsyncIterator[GeneratedToken], given: Sequence[int]
+    tokens: AsyncGenerator[GeneratedToken, None], seen: Sequence[int]
 ) -> AsyncGenerator[GeneratedToken, None]:
-    """Give the tokens of a generation that has begun again, without those that were given before; close it in the end.
+    """Give the tokens after those that were seen before, and close what gives them in the end.
 
     Raises:
-        InferenceError: if they are others: what was given cannot be taken back.
+        InferenceError: if the beginning is another one: what was seen cannot be taken back.
         RemoteError: if the stream ends without saying why.
     """
-    seen, position = tuple(given), 0
-    try:
+    position = 0
+    async with aclosing(tokens):
         async for token in tokens:
             if position >= len(seen):
                 yield token
@@ -28,7 +29,4 @@ async def unseen(
                     f"{position}; run the turn again"
                 )
             position += 1
-    finally:
-        if isinstance(tokens, AsyncGenerator):
-            await tokens.aclose()
     raise RemoteError(f"the stream ended after {position} tokens without a stop reason", transient=True)

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agentkit.errors import RemoteError
+from agentkit.inference.patience import BUSY
 from agentkit.inference.remote import RemoteEngine
 from agentkit.inference.remote_server import ModelServer
-
-_BUSY: Final = (429, 503)
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
@@ -58,21 +57,17 @@ class Replica:
 
     @contextmanager
     def calling(self) -> Iterator[None]:
-        """Count a call while the block runs, and note how it ended.
-
-        A transient error ends the block quietly: another replica may do what this one did not.
-        """
+        """Count a call while the block runs, and note how it ended."""
         began = self.clock()
         self.in_flight += 1
         try:
             yield
         except RemoteError as error:
-            if not error.transient:
-                raise
-            if error.status in _BUSY:
+            if error.status in BUSY:
                 self.refused(error.retry_after)
-            else:
+            elif error.transient:
                 self.failed(began=began)
+            raise
         else:
             self.answered()
         finally:
@@ -101,12 +96,10 @@ class Replica:
     def refused(self, seconds: float | None) -> None:
         """It is healthy and has too much to do: others go first for as long as it asked, or for a first pause."""
         self.heard()
-        self._rest(FIRST_PAUSE if seconds is None else seconds)
+        self._rest(FIRST_PAUSE if seconds is None else min(seconds, LONGEST_PAUSE))
 
     def state(self) -> str:
         """Return in a few words why it gets no calls, or that it may."""
-        if self.draining:
-            return "draining"
         if self.faults:
             return f"{self.faults} faults in a row"
         return "busy" if self.resting else "well"

@@ -1,6 +1,6 @@
 """`python -m benchmarks.load_vllm [--seconds 120] [--sessions 64]`: a table, and JSON in benchmarks/results.
 
-Three rounds: one vLLM server; two of them; two of which one is killed at half-time and stays dead. In each two workers
+Two rounds: over one vLLM server, and over two of which one is killed at half-time and stays dead. In both two workers
 share a PostgreSQL database, and every turn of a session goes to the other worker. A turn calls a tool that writes a
 row. Needs what `make test-vllm` and `make services` install, and 8 GB of memory.
 """
@@ -10,39 +10,36 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import anyio.to_thread
-
 from agentkit.memory import open_store
+from tests.postgres_server import PostgresServer, find_postgres, running_postgres
+
 from benchmarks.engines.machine import machine
 from benchmarks.load_vllm.driver import Outcome, drive, running_workers, session_names
 from benchmarks.load_vllm.effects import Verdict, make_table, verdict
 from benchmarks.vllm_server import VLLMServer, running, why_not
-from tests.postgres_server import find_postgres, running_postgres
 
 RESULTS: Final = Path(__file__).parents[1] / "results" / "load_vllm.json"
 
-ROUNDS: Final = {"one server": (1, False), "two servers": (2, False), "two, one killed": (2, True)}
-
-
 def main() -> int:
-    """Run the rounds that are asked for; fail if an effect was lost or doubled."""
+    """Run the rounds; fail if an effect was lost or doubled."""
     arguments = _arguments()
     binaries, reason = find_postgres(), why_not()
     if reason is not None or binaries is None:
         print(f"skipped: {reason or 'PostgreSQL: not installed (make services)'}")
         return 0
-    rows = []
-    with running_postgres(binaries) as postgres:
-        for number, name in enumerate(arguments.rounds):
-            postgres.execute(f"CREATE DATABASE load{number}")
-            database = postgres.url(database=f"load{number}")
-            rows.append(anyio.run(_round, name, database, arguments.sessions, arguments.seconds))
-            print(json.dumps(rows[-1]), flush=True)
+    with running_postgres(binaries) as postgres, running(2) as servers:
+        rounds = {"one server": (servers[:1], None), "two, one killed": (servers, servers[0])}
+        rows = [
+            anyio.run(_round, name, postgres, used, killed, arguments.sessions, arguments.seconds)
+            for name, (used, killed) in rounds.items()
+        ]
     report = {"machine": machine(), "sessions": arguments.sessions, "rounds": rows}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=1) + "\n")
@@ -50,23 +47,32 @@ def main() -> int:
     return sum(row["lost"] + row["doubled"] + row["unknown"] for row in rows)
 
 
-async def _round(name: str, database: str, num_sessions: int, seconds: float) -> dict[str, Any]:
-    """Run one round in a database of its own."""
-    num_servers, kill = ROUNDS[name]
-    sessions = session_names(num_sessions)
+async def _round(
+    name: str,
+    postgres: PostgresServer,
+    servers: Sequence[VLLMServer],
+    killed: VLLMServer | None,
+    num_sessions: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """Run one round, in a database of its own and with tenants whose prefixes no server holds yet."""
+    postgres.execute(f'CREATE DATABASE "load{len(servers)}"')
+    database = postgres.url(database=f"load{len(servers)}")
     make_table(database)
-    with running(num_servers) as servers:
-        async with (
-            running_workers(database, [server.url for server in servers]) as workers,
-            anyio.create_task_group() as tasks,
-        ):
-            if kill:
-                tasks.start_soon(_kill_later, servers[0], seconds / 2)
-            outcome = await drive(workers, sessions, seconds=seconds)
+    sessions = session_names(num_sessions, tenants=f"round-{len(servers)}")
+    async with (
+        running_workers(database, [server.url for server in servers]) as workers,
+        anyio.create_task_group() as tasks,
+    ):
+        if killed is not None:
+            tasks.start_soon(_kill_later, killed, seconds / 2)
+        outcome = await drive(workers, sessions, seconds=seconds)
     store = open_store(database)
     found = await verdict(database, store, sessions)
     await store.close()
-    return _row(name, outcome, found)
+    row = _row(name, outcome, found)
+    print(json.dumps(row), flush=True)
+    return row
 
 
 async def _kill_later(server: VLLMServer, seconds: float) -> None:
@@ -107,7 +113,6 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load_vllm", description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="how long turns are begun in each round")
     parser.add_argument("--sessions", type=int, default=64, help="how many sessions talk at once")
-    parser.add_argument("--rounds", nargs="+", choices=ROUNDS, default=list(ROUNDS))
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Puts sessions to two workers, turn by turn in turns, as a load balancer without stickiness would. Measures nothing."""
+"""Puts each turn of a session to another worker, as a load balancer without stickiness would. Measures nothing."""
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ class Worker:
     async def ask(self, session: str, text: str) -> Done:
         """Have a turn of a session run."""
         number = next(self._numbers)
-        self._waiting[number] = anyio.Event()
+        answered = self._waiting[number] = anyio.Event()
         line = Job(id=number, session=session, text=text).to_line() + "\n"
         assert self._process.stdin is not None
         await self._process.stdin.send(line.encode())
-        await self._waiting.pop(number).wait()
+        await answered.wait()
+        del self._waiting[number]
         return self._answers.pop(number)
 
     async def listen(self) -> None:
@@ -50,6 +51,8 @@ class Worker:
             *lines, rest = (rest + part).split("\n")
             for line in lines:
                 self._hear(line)
+        if self._waiting or not self.ready.is_set():
+            raise RuntimeError(f"a worker has ended, and {len(self._waiting)} of its jobs have not")
 
     def _hear(self, line: str) -> None:
         if line == "ready":
@@ -68,9 +71,9 @@ class Outcome:
     done: list[Done] = field(default_factory=list)
 
 
-def session_names(count: int) -> list[str]:
-    """Return the sessions' names, of a few tenants."""
-    return [f"tenant-{number % TENANTS}/{number}" for number in range(count)]
+def session_names(count: int, *, tenants: str) -> list[str]:
+    """Return the sessions' names, of a few tenants whose names begin alike."""
+    return [f"{tenants}-{number % TENANTS}/{number}" for number in range(count)]
 
 
 async def drive(workers: Sequence[Worker], sessions: Sequence[str], *, seconds: float) -> Outcome:

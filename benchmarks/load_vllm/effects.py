@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import psycopg
-
 from agentkit import Tool, current_call, tool
 from agentkit.memory import Store
 
@@ -81,7 +80,9 @@ async def verdict(database: str, store: Store, sessions: Iterable[str]) -> Verdi
     for name in sessions:
         stored = await store.load(name)
         answered = [entry.message for entry in stored.entries] if stored is not None else []
-        made |= {(name, message.call_id) for message in answered if message.call_id and message.content == "Noted."}
+        made |= {
+            (name, message.call_id) for message in answered if message.call_id and message.content == "Noted."
+        }
     with psycopg.connect(database) as connection:
         rows = connection.execute("SELECT session, call, times FROM effects").fetchall()
     effects = Counter({(session, call): times for session, call, times in rows})

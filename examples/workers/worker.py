@@ -9,12 +9,13 @@ import json
 import sys
 
 import anyio
-
 from agentkit import Agent, RemotePool, SamplingParams
 
 
 async def main(name: str, database: str, model: str, tokenizer: str, urls: list[str]) -> None:
-    pool = RemotePool(urls, model, tokenizer=tokenizer)  # for one server: RemoteEngine(url, model, tokenizer=tokenizer)
+    pool = RemotePool(
+        urls, model, tokenizer=tokenizer
+    )  # for one server: RemoteEngine(url, model, tokenizer=tokenizer)
     agent = Agent(
         pool,
         instructions="You are a helpful assistant that answers in one short sentence.",

@@ -1,4 +1,4 @@
-"""The engines that the conformance suite is run on: our own, and RemoteEngine over a server of ours or over vLLM."""
+"""The engines that the conformance suite is run on: our own, and remote ones over servers of ours or over vLLM."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-
 from agentkit.inference.base import Engine
 from agentkit.inference.catalog import EMBEDDED_MODEL
 from agentkit.inference.config import EngineConfig
 from agentkit.inference.engine import LocalEngine
 from agentkit.inference.model import LlamaModel
 from agentkit.inference.remote import RemoteEngine
+from agentkit.inference.remote_pool import RemotePool
 from agentkit.inference.tokenizer import load_tokenizer
+
 from tests.inference.completions_server import MODEL, CompletionsServer
 
 CONTEXT = 256
@@ -47,14 +48,19 @@ async def opening(kind: str, tiny_model: LlamaModel, tiny_checkpoint: Path) -> A
             closing.push_async_callback(engine.close)
             return engine
 
+        async def served() -> str:
+            return (await closing.enter_async_context(CompletionsServer(engine=local()).serving())).url
+
         async def open_engine() -> Engine:
             if kind == "local":
                 return local()
+            remote: RemoteEngine | RemotePool
             if kind == "vllm":
                 remote = vllm_engine(context_length=CONTEXT)
+            elif kind == "pool":
+                remote = RemotePool([await served(), await served()], MODEL, tokenizer=tiny_checkpoint)
             else:
-                server = await closing.enter_async_context(CompletionsServer(engine=local()).serving())
-                remote = RemoteEngine(server.url, MODEL, tokenizer=tiny_checkpoint)
+                remote = RemoteEngine(await served(), MODEL, tokenizer=tiny_checkpoint)
             closing.push_async_callback(remote.close)
             await remote.start()
             return remote

@@ -36,6 +36,7 @@ class ReplicaServer:
     port: int = 0
     dies_after: int | None = None
     busy: bool = False
+    breaks: bool = False
     hangs: bool = False
     healthy: bool = True
     twist: int = 0
@@ -87,6 +88,9 @@ class ReplicaServer:
                 await _send(writer, 200, {"data": [{"id": "bytes", "max_model_len": CONTEXT}]})
             case "/v1/completions" if self.busy:
                 await _send(writer, 503, {"error": {"message": "overloaded", "code": 503}})
+            case "/v1/completions" if self.breaks:
+                self.prompts.append(json.loads(body)["prompt"])
+                await _send(writer, 500, {"error": {"message": "EngineCore died", "code": 500}})
             case "/v1/completions":
                 asked = json.loads(body)
                 if asked.get("cache_salt") == "" or isinstance(asked.get("priority"), str):

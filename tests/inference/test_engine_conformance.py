@@ -1,4 +1,4 @@
-"""What every Engine promises, asked of LocalEngine and of RemoteEngine, over a server of ours and over vLLM."""
+"""What every Engine promises, asked of LocalEngine and of the remote ones, over servers of ours and over vLLM."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCHEMA = {
 }
 
 
-@pytest.fixture(params=["local", "remote", pytest.param("vllm", marks=pytest.mark.vllm)])
+@pytest.fixture(params=["local", "remote", "pool", pytest.param("vllm", marks=pytest.mark.vllm)])
 async def open_engine(request, tiny_model, tiny_checkpoint) -> AsyncIterator[OpenEngine]:
     async with opening(request.param, tiny_model, tiny_checkpoint) as open_engine:
         yield open_engine

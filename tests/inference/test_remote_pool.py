@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 
 import anyio
 import pytest
-
-from agentkit.errors import ConfigurationError, InferenceError
+from agentkit.errors import ConfigurationError, InferenceError, RemoteError
 from agentkit.inference.base import Completion, Grammar, SamplingParams, StopReason, collect
 from agentkit.inference.remote_pool import RemotePool
 from agentkit.inference.remote_server import RemoteTimeouts
 from agentkit.testing import byte_tokenizer
+
 from tests.inference.replica_server import ReplicaServer, continuation, serving
 
 TURN_END = 257
@@ -236,7 +236,7 @@ async def test_a_full_replica_gives_to_the_next_and_takes_more_where_all_are_ful
     async with anyio.create_task_group() as tasks:
         for count, asked in enumerate([(1, 0), (2, 0), (2, 1), (2, 2), (3, 2), (3, 3)], start=1):
             tasks.start_soon(generate, pool, prompt)
-            while len(home.prompts) + len(other.prompts) < count:
+            while len(home.prompts) + len(other.prompts) < count:  # noqa: ASYNC110  # servers tell no event
                 await anyio.sleep(0.001)
             assert (len(home.prompts), len(other.prompts)) == asked
     assert [replica.in_flight for replica in pool.replicas] == [0, 0]
@@ -304,6 +304,16 @@ async def test_a_pool_that_is_drained_or_closed_says_so(make_pool, servers):
     await pool.close()
     with pytest.raises(InferenceError, match="the engine is closed"):
         await generate(pool, prompt_of("Hello"))
+
+
+async def test_a_call_that_breaks_one_replica_after_the_other_is_given_up(make_pool, servers):
+    pool, prompt = await make_pool(), prompt_of("Hello")
+    for server in servers:
+        server.breaks = True
+    with pytest.raises(RemoteError) as caught:
+        await generate(pool, prompt)
+    assert caught.value.status == 500
+    assert servers[0].prompts + servers[1].prompts == [prompt] * 3
 
 
 async def test_an_error_of_the_call_itself_is_not_tried_elsewhere(make_pool, servers):

@@ -8,17 +8,17 @@ from contextlib import aclosing
 import anyio
 import anyio.to_thread
 import pytest
-
 from agentkit import RemoteEngine, RemoteError, RemotePool, RemoteTimeouts, SamplingParams
-from agentkit.inference.base import Completion, collect
+from agentkit.inference.base import Completion, GeneratedToken, collect
 from agentkit.inference.catalog import EMBEDDED_MODEL
 from benchmarks.vllm_server import MODEL, URL_VARIABLE, VLLMServer
+
 from tests.vllm.conftest import MOST_AT_ONCE, MOST_WAITING
 
 pytestmark = [pytest.mark.vllm, pytest.mark.model, pytest.mark.timeout(900)]
 
 PROMPT = "Once upon a time there was a lighthouse keeper who"
-PARAMS = SamplingParams(max_tokens=48)
+PARAMS = SamplingParams(max_tokens=24)
 
 
 def engine_at(server: VLLMServer, *, seconds: float) -> RemoteEngine:
@@ -32,7 +32,7 @@ async def whole(engine: RemoteEngine | RemotePool, *, scope: str = "") -> Comple
 
 
 async def test_too_much_at_once_is_refused_and_waits_its_turn(server: VLLMServer):
-    crowd = range(3 * (MOST_AT_ONCE + MOST_WAITING))
+    crowd = range(2 * (MOST_AT_ONCE + MOST_WAITING))
     hasty, patient = engine_at(server, seconds=0), engine_at(server, seconds=300)
     refused: list[RemoteError] = []
     done: list[Completion] = []
@@ -61,13 +61,16 @@ async def test_too_much_at_once_is_refused_and_waits_its_turn(server: VLLMServer
 async def test_what_a_killed_server_has_given_is_never_taken_for_the_whole(server: VLLMServer):
     engine = engine_at(server, seconds=0)
     await engine.start()
-    given = []
-    async with aclosing(engine.generate(engine.tokenizer.encode(PROMPT), PARAMS)) as tokens:
-        with pytest.raises(RemoteError) as caught:
-            async for token in tokens:
-                given.append(token)
-                if len(given) == 3:
-                    await anyio.to_thread.run_sync(server.kill)
+    given: list[GeneratedToken] = []
+
+    async def take_all() -> None:
+        async for token in engine.generate(engine.tokenizer.encode(PROMPT), PARAMS):
+            given.append(token)
+            if len(given) == 3:
+                await anyio.to_thread.run_sync(server.kill)
+
+    with pytest.raises(RemoteError) as caught:
+        await take_all()
     await engine.close()
     assert caught.value.transient
     assert 3 <= len(given) < PARAMS.max_tokens

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from agentkit import Agent, Engine, LocalEngine, RunStatus, SamplingParams, tool
 from agentkit.inference.catalog import EMBEDDED_MODEL
+
 from tests.inference.engine_subjects import vllm_engine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.model]
@@ -53,7 +53,9 @@ async def conversation(engine: Engine, store: Path) -> list[tuple[Any, ...]]:
         for question in QUESTIONS:
             assert (await session.run(question)).status is RunStatus.COMPLETED
         entries = (await session.export())["entries"]
-    calls = [[(call["name"], call["arguments"]) for call in entry["message"]["tool_calls"]] for entry in entries]
+    calls = [
+        [(call["name"], call["arguments"]) for call in entry["message"]["tool_calls"]] for entry in entries
+    ]
     return [
         (entry["message"]["role"], entry["message"]["content"], called, entry["ids"])
         for entry, called in zip(entries, calls, strict=True)
