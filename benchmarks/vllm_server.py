@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from agentkit.inference.catalog import EMBEDDED_MODEL, resolve
 
+from agentkit.inference.catalog import EMBEDDED_MODEL, resolve
 from benchmarks.engines.lineup import PEERS, WEIGHTS, reason_file
 from benchmarks.engines.weights import once, write_safetensors, write_served
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 import pytest
+
 from agentkit import LocalEngine
 from agentkit.inference.catalog import EMBEDDED_MODEL
-
 from tests.inference.completions_server import MODEL, CompletionsServer
 from tests.worker_example import check_example
 

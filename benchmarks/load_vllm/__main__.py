@@ -17,15 +17,16 @@ from typing import Any, Final
 
 import anyio
 import anyio.to_thread
-from agentkit.memory import open_store
-from tests.postgres_server import PostgresServer, find_postgres, running_postgres
 
+from agentkit.memory import open_store
 from benchmarks.engines.machine import machine
 from benchmarks.load_vllm.driver import Outcome, drive, running_workers, session_names
 from benchmarks.load_vllm.effects import Verdict, make_table, verdict
 from benchmarks.vllm_server import VLLMServer, running, why_not
+from tests.postgres_server import PostgresServer, find_postgres, running_postgres
 
 RESULTS: Final = Path(__file__).parents[1] / "results" / "load_vllm.json"
+
 
 def main() -> int:
     """Run the rounds; fail if an effect was lost or doubled."""

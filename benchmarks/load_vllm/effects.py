@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import psycopg
+
 from agentkit import Tool, current_call, tool
 from agentkit.memory import Store
 

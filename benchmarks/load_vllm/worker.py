@@ -8,11 +8,11 @@ from contextlib import aclosing
 from time import perf_counter
 
 import anyio
+
 from agentkit import Agent, AgentKitError, Limits, RemotePool, RemoteTimeouts, SamplingParams
 from agentkit.inference.base import GeneratedToken, Grammar, Priority, Score
 from agentkit.inference.catalog import EMBEDDED_MODEL
 from agentkit.inference.tokenizer import Tokenizer
-
 from benchmarks.load_vllm.effects import Effects
 from benchmarks.load_vllm.jobs import Call, Done, Job
 from benchmarks.vllm_server import MODEL

@@ -9,6 +9,7 @@ import json
 import sys
 
 import anyio
+
 from agentkit import Agent, RemotePool, SamplingParams
 
 

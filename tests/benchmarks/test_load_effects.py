@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import psycopg
+
 from agentkit import MemoryStore, Message, ToolCall
 from agentkit.memory import Entry
 from agentkit.testing.store_samples import HEADER, cleared

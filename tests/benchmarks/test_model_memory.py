@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from benchmarks.model_memory import SHAPES, table
 
 SCALING = Path(__file__).parents[2] / "docs" / "scaling.md"

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from agentkit.inference.base import Engine
 from agentkit.inference.catalog import EMBEDDED_MODEL
 from agentkit.inference.config import EngineConfig
@@ -16,7 +17,6 @@ from agentkit.inference.model import LlamaModel
 from agentkit.inference.remote import RemoteEngine
 from agentkit.inference.remote_pool import RemotePool
 from agentkit.inference.tokenizer import load_tokenizer
-
 from tests.inference.completions_server import MODEL, CompletionsServer
 
 CONTEXT = 256

@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 
 import anyio
 import pytest
+
 from agentkit.errors import ConfigurationError, InferenceError, RemoteError
 from agentkit.inference.base import Completion, Grammar, SamplingParams, StopReason, collect
 from agentkit.inference.remote_pool import RemotePool
 from agentkit.inference.remote_server import RemoteTimeouts
 from agentkit.testing import byte_tokenizer
-
 from tests.inference.replica_server import ReplicaServer, continuation, serving
 
 TURN_END = 257

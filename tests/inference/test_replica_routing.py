@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from agentkit.inference.replica_routing import MAX_FIRST_TOKENS, ranked, session_key
 from hypothesis import given
 from hypothesis import strategies as st
+
+from agentkit.inference.replica_routing import MAX_FIRST_TOKENS, ranked, session_key
 
 SPECIAL = frozenset({256, 257})
 WORDS = st.lists(st.integers(0, 255), min_size=1, max_size=2 * MAX_FIRST_TOKENS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from benchmarks.vllm_server import VLLMServer, running, why_not
 
 MOST_AT_ONCE = 4

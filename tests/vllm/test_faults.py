@@ -8,11 +8,11 @@ from contextlib import aclosing
 import anyio
 import anyio.to_thread
 import pytest
+
 from agentkit import RemoteEngine, RemoteError, RemotePool, RemoteTimeouts, SamplingParams
 from agentkit.inference.base import Completion, GeneratedToken, collect
 from agentkit.inference.catalog import EMBEDDED_MODEL
 from benchmarks.vllm_server import MODEL, URL_VARIABLE, VLLMServer
-
 from tests.vllm.conftest import MOST_AT_ONCE, MOST_WAITING
 
 pytestmark = [pytest.mark.vllm, pytest.mark.model, pytest.mark.timeout(900)]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from agentkit import Agent, Engine, LocalEngine, RunStatus, SamplingParams, tool
 from agentkit.inference.catalog import EMBEDDED_MODEL
-
 from tests.inference.engine_subjects import vllm_engine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.model]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from benchmarks.vllm_server import MODEL, URL_VARIABLE, VLLMServer
 
+from benchmarks.vllm_server import MODEL, URL_VARIABLE, VLLMServer
 from tests.worker_example import check_example
 
 pytestmark = [pytest.mark.vllm, pytest.mark.model, pytest.mark.timeout(900)]
