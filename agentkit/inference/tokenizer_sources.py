@@ -153,7 +153,7 @@ def tokenizer_json(gguf: Path) -> dict[str, Any]:
         "decoder": _BYTE_LEVEL,
         "model": {
             "type": "BPE",
-            "vocab": {token: i for i, token in enumerate(tokens) if i not in added},
+            "vocab": {token: i for i, token in enumerate(tokens)},
             "merges": metadata.get("ggml.merges"),
             # Llama 3 takes a word that is in its vocabulary whole, even where no merges lead to it.
             "ignore_merges": _GGUF_PRE_TOKENIZERS[split] is _LLAMA3_PRE_TOKENIZER,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import anyio
 import pytest
@@ -19,7 +20,7 @@ from tests.inference.replica_server import ReplicaServer, continuation, serving
 TURN_END = 257
 ANY_TEXT = Grammar(lark="start: /(.|\\n)*/")
 
-MakePool = Callable[..., RemotePool]
+MakePool = Callable[..., Coroutine[Any, Any, RemotePool]]
 
 
 class Clock:
