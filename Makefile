@@ -4,13 +4,19 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check fix bench bench-own bench-bfcl bench-agentdojo bench-gpu bench-peers setup services clean
+.PHONY: demo test check fix bench bench-own bench-bfcl bench-agentdojo bench-gpu bench-load bench-peers test-vllm setup services clean
 
 demo: setup
 	$(BIN)/agentkit demo
 
 test: setup
 	$(BIN)/pytest
+
+# What needs a model server: the engines' conformance suite, the whole guarded agent and faults, over vLLM on this machine.
+# Installs it where it is missing (2.5 GB, two minutes); where that cannot be, says why. Two servers take 7 GB of memory.
+test-vllm: setup
+	$(BIN)/python -m benchmarks.peers.install vllm
+	$(BIN)/python -m benchmarks.vllm_server $(BIN)/pytest -m vllm
 
 check: setup
 	$(BIN)/ruff check .
@@ -37,6 +43,11 @@ bench-own: setup
 	$(BIN)/python -m benchmarks.speculation
 	$(BIN)/python -m benchmarks.quantisation
 	$(BIN)/python -m benchmarks.store
+
+# 64 sessions over one vLLM server, and over two of which one is killed. Takes about seven minutes.
+bench-load: setup
+	$(BIN)/python -m benchmarks.peers.install vllm
+	$(BIN)/python -m benchmarks.load_vllm
 
 # BFCL's questions and its checker, without the dependencies of its package.
 bench-bfcl: setup

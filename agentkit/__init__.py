@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from agentkit.errors import InvalidArgumentsError as InvalidArgumentsError
     from agentkit.errors import ModelLoadError as ModelLoadError
     from agentkit.errors import PolicyError as PolicyError
+    from agentkit.errors import RemoteError as RemoteError
     from agentkit.errors import SessionBusyError as SessionBusyError
     from agentkit.errors import ShieldError as ShieldError
     from agentkit.errors import StoreError as StoreError
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from agentkit.inference.config import EngineConfig as EngineConfig
     from agentkit.inference.engine import LocalEngine as LocalEngine
     from agentkit.inference.formats.prompt_format import PromptFormat as PromptFormat
+    from agentkit.inference.remote import RemoteEngine as RemoteEngine
+    from agentkit.inference.remote_pool import RemotePool as RemotePool
+    from agentkit.inference.remote_server import RemoteTimeouts as RemoteTimeouts
     from agentkit.memory.in_process import MemoryStore as MemoryStore
     from agentkit.memory.knowledge import Document as Document
     from agentkit.memory.knowledge import Embedder as Embedder
@@ -120,6 +124,7 @@ _HOMES = {
         "InvalidArgumentsError",
         "ModelLoadError",
         "PolicyError",
+        "RemoteError",
         "SessionBusyError",
         "ShieldError",
         "StoreError",
@@ -131,6 +136,9 @@ _HOMES = {
     "inference.config": ("EngineConfig",),
     "inference.engine": ("LocalEngine",),
     "inference.formats.prompt_format": ("PromptFormat",),
+    "inference.remote": ("RemoteEngine",),
+    "inference.remote_pool": ("RemotePool",),
+    "inference.remote_server": ("RemoteTimeouts",),
     "memory.in_process": ("MemoryStore",),
     "memory.knowledge": ("Document", "Embedder", "KnowledgeStore"),
     "memory.postgres": ("PostgresStore",),

@@ -56,6 +56,27 @@ class KVFileError(InferenceError):
     """A file of saved keys and values is missing, damaged, foreign, or cannot be written."""
 
 
+class RemoteError(InferenceError):
+    """A model server cannot be reached, or did not do what was asked.
+
+    `status` is HTTP's, None where nothing was answered. `transient` says that the same request may succeed later, or
+    elsewhere; `retry_after` is how many seconds the server asks to wait before.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        transient: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        self.status = status
+        self.transient = transient
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
 class ShieldError(AgentKitError):
     """A shield could not reach a verdict. The pipeline turns this into the policy's failure action."""
 

@@ -159,12 +159,9 @@ class PostgresServer:
         return self.folder / "log"
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """One server for all tests. A test that stops or kills it leaves it running."""
-    binaries = _find_binaries()
-    if binaries is None:
-        pytest.skip("needs a PostgreSQL server: run `make services`, or put initdb and postgres on PATH")
+@contextmanager
+def running_postgres(binaries: Path) -> Iterator[PostgresServer]:
+    """Run a server while the block runs."""
     folder = Path(tempfile.mkdtemp(prefix="agentkit-pg-"))
     server = PostgresServer(binaries, folder)
     try:
@@ -175,6 +172,16 @@ def postgres_server() -> Iterator[PostgresServer]:
         shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server for all tests. A test that stops or kills it leaves it running."""
+    binaries = find_postgres()
+    if binaries is None:
+        pytest.skip("needs a PostgreSQL server: run `make services`, or put initdb and postgres on PATH")
+    with running_postgres(binaries) as server:
+        yield server
+
+
 @pytest.fixture
 def postgres_schema(postgres_server: PostgresServer) -> Iterator[str]:
     """The name of a schema that is dropped after the test."""
@@ -183,7 +190,7 @@ def postgres_schema(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
 
-def _find_binaries() -> Path | None:
+def find_postgres() -> Path | None:
     """The folder of the newest server that is installed."""
     on_path = shutil.which("postgres")
     found = [*([Path(on_path).resolve().parent] if on_path else []), *_BINARIES]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Protocol, runtime_checkable
 
 import anyio.to_thread
 
@@ -78,6 +79,14 @@ class Runtime:
         return Toolset([*self.setup.toolset, *knowledge.tools()])
 
 
+@runtime_checkable
+class SupportsStart(Protocol):
+    """An engine that has something to find out before its tokenizer and its context are known."""
+
+    async def start(self) -> object:
+        """Find it out, once; later calls return at once."""
+
+
 class EngineRoom:
     """Loads each model once, for the agent, its sub-agents and the shields that name one; closes what it loaded."""
 
@@ -88,6 +97,8 @@ class EngineRoom:
     async def engine(self, model: str | Engine) -> Engine:
         """Return the engine of a model; an engine that the caller made stays the caller's to close."""
         if not isinstance(model, str):
+            if isinstance(model, SupportsStart):
+                await model.start()
             return model
         if model not in self._engines:
             # Imported here, in a thread: only a local model needs torch, and that takes a second to load.

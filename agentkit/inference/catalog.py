@@ -131,6 +131,21 @@ def resolve(reference: str) -> ResolvedModel:
     raise ModelLoadError(_unknown_name(reference))
 
 
+def resolve_tokenizer(reference: str) -> Path:
+    """Find where the tokenizer of a model is on this machine, or download it without the weights.
+
+    Raises:
+        ModelLoadError: as `resolve`.
+    """
+    named = {entry.name: entry.hub_id for entry in _MODELS}
+    hub_id = named.get(reference.lower(), reference)
+    if hub_id is None or Path(reference).expanduser().exists() or not _HUB_ID.fullmatch(hub_id):
+        return resolve(reference).path
+    from agentkit.inference import hub
+
+    return hub.cached_snapshot(hub_id) or hub.download_tokenizer(hub_id)
+
+
 def _resolve_entry(entry: CatalogEntry) -> ResolvedModel:
     if entry.hub_id is not None:
         return _resolve_hub_id(entry.hub_id, name=entry.name)

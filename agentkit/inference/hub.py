@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
 from agentkit.errors import ModelLoadError
 
 # Weights, configuration, tokenizer and licence: not the same weights again as `original/*.pth`.
+_TOKENIZER = ["tokenizer*", "special_tokens_map.json", "config.json", "generation_config.json", "*.jinja"]
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "LICENSE*", "NOTICE*", "USE_POLICY*"]
 
 
@@ -37,8 +38,21 @@ def download_snapshot(hub_id: str) -> Path:
     Raises:
         ModelLoadError: if the hub cannot be reached, or does not give us the model.
     """
+    return _downloaded(hub_id, _WANTED)
+
+
+def download_tokenizer(hub_id: str) -> Path:
+    """Download a model's tokenizer, without weights, into the hub's cache and return its folder.
+
+    Raises:
+        ModelLoadError: as `download_snapshot`.
+    """
+    return _downloaded(hub_id, _TOKENIZER)
+
+
+def _downloaded(hub_id: str, wanted: list[str]) -> Path:
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=_WANTED))
+        return Path(snapshot_download(hub_id, allow_patterns=wanted))
     except GatedRepoError as exc:
         raise ModelLoadError(
             f"{hub_id} is gated: accept its licence at https://huggingface.co/{hub_id} and run "

@@ -44,6 +44,7 @@ _LLAMA3_MAX_ENCODE_CHARS = 400_000  # the original's: tiktoken's splitter aborts
 # A GGUF names one end id; models that end a turn otherwise are known by these tokens, as in llama.cpp.
 _GGUF_END_TOKENS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end_of_text|>", "<|endoftext|>")
 _GGUF_CONTROL, _GGUF_USER_DEFINED = 3, 4
+_AS_SPELT = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _LLAMA3_PRE_TOKENIZER = {
@@ -123,47 +124,65 @@ def _from_tokenizer_json(path: Path) -> TokenizerParts:
     )
 
 
-def _from_gguf(path: Path) -> TokenizerParts:
-    metadata = read_gguf_header(path, wanted=lambda key: key.startswith("tokenizer.")).metadata
+def tokenizer_json(gguf: Path) -> dict[str, Any]:
+    """Return what a tokenizer.json of a .gguf file's vocabulary says.
 
-    def value(key: str) -> Any:
-        return metadata.get(f"tokenizer.{key}")
-
-    model, split = value("ggml.model"), value("ggml.pre") or "default"
+    Raises:
+        ModelLoadError: if the vocabulary is of a kind we cannot read.
+    """
+    metadata = _gguf_metadata(gguf)
+    model, split = metadata.get("ggml.model"), metadata.get("ggml.pre") or "default"
     if model != "gpt2":
         raise ModelLoadError(
             f"the vocabulary is of kind {model!r}; only byte-level BPE ('gpt2') is supported"
         )
     if split not in _GGUF_PRE_TOKENIZERS:
         raise ModelLoadError(f"unknown pre-tokenizer {split!r}; known: {', '.join(_GGUF_PRE_TOKENIZERS)}")
-    tokens: list[str] = value("ggml.tokens")
-    kinds: list[int] = value("ggml.token_type") or [1] * len(tokens)
+    tokens: list[str] = metadata["ggml.tokens"]
+    kinds: list[int] = metadata.get("ggml.token_type") or [1] * len(tokens)
     added = {i for i, kind in enumerate(kinds) if kind in (_GGUF_CONTROL, _GGUF_USER_DEFINED)}
-    added_ids = {tokens[i]: i for i in sorted(added)}
-    eos_ids = {added_ids[token] for token in _GGUF_END_TOKENS if token in added_ids}
-    for key in ("ggml.eos_token_id", "ggml.eot_token_id", "ggml.eom_token_id"):
-        eos_ids.update(_id_list(value(key)))
-    definition = {
+    return {
         "version": "1.0",
+        "added_tokens": [
+            {"id": i, "content": tokens[i], "special": kinds[i] == _GGUF_CONTROL, **_AS_SPELT}
+            for i in sorted(added)
+        ],
         "normalizer": None,
         "pre_tokenizer": _GGUF_PRE_TOKENIZERS[split],
+        "post_processor": None,
         "decoder": _BYTE_LEVEL,
         "model": {
             "type": "BPE",
-            "vocab": {token: i for i, token in enumerate(tokens) if i not in added},
-            "merges": value("ggml.merges"),
+            "vocab": {token: i for i, token in enumerate(tokens)},
+            "merges": metadata.get("ggml.merges"),
             # Llama 3 takes a word that is in its vocabulary whole, even where no merges lead to it.
             "ignore_merges": _GGUF_PRE_TOKENIZERS[split] is _LLAMA3_PRE_TOKENIZER,
         },
     }
+
+
+def _from_gguf(path: Path) -> TokenizerParts:
+    metadata = _gguf_metadata(path)
+    definition = tokenizer_json(path)
+    added = definition.pop("added_tokens")
+    added_ids = {token["content"]: token["id"] for token in added}
+    eos_ids = {added_ids[token] for token in _GGUF_END_TOKENS if token in added_ids}
+    for key in ("ggml.eos_token_id", "ggml.eot_token_id", "ggml.eom_token_id"):
+        eos_ids.update(_id_list(metadata.get(key)))
     return byte_level_parts(
         definition,
         added_ids=added_ids,
-        control_ids=frozenset(i for i in added if kinds[i] == _GGUF_CONTROL),
-        bos_id=value("ggml.bos_token_id"),
+        control_ids=frozenset(token["id"] for token in added if token["special"]),
+        bos_id=metadata.get("ggml.bos_token_id"),
         eos_ids=frozenset(eos_ids),
-        chat_template=value("chat_template"),
+        chat_template=metadata.get("chat_template"),
     )
+
+
+def _gguf_metadata(path: Path) -> dict[str, Any]:
+    """Return what a .gguf file says of its tokenizer, without the `tokenizer.` before each key."""
+    metadata = read_gguf_header(path, wanted=lambda key: key.startswith("tokenizer.")).metadata
+    return {key.removeprefix("tokenizer."): value for key, value in metadata.items()}
 
 
 def _from_tiktoken(path: Path) -> TokenizerParts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from safetensors.torch import save_file
 
 from agentkit.inference.checkpoint import load_checkpoint
 from agentkit.inference.config import ModelConfig
+from agentkit.inference.tokenizer import load_tokenizer
+from agentkit.inference.tokenizer_sources import tokenizer_json
 
 _FILE_TYPES = {
     GGMLQuantizationType.F32: LlamaFileType.ALL_F32,
@@ -58,6 +61,24 @@ def write_safetensors(source: Path, folder: Path) -> None:
     checkpoint = load_checkpoint(source)
     save_file(checkpoint.tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(_hf_config(checkpoint.config), indent=2))
+
+
+def write_served(source: Path, weights: Path, folder: Path) -> None:
+    """Write a checkpoint as a folder for a model server: the weights' folder, and the tokenizer of a GGUF file."""
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        os.link(weights / name, folder / name)
+    tokenizer = load_tokenizer(source)
+    names = {token_id: name for name, token_id in tokenizer.special_ids.items()}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": None if tokenizer.bos_id is None else names[tokenizer.bos_id],
+        "eos_token": names[max(tokenizer.eos_ids)],
+        "chat_template": tokenizer.chat_template,
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(source)))
 
 
 def _hf_config(config: ModelConfig) -> dict[str, object]:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import anyio
@@ -25,6 +24,7 @@ from tenacity import (
 )
 
 from agentkit.errors import ConfigurationError, ToolError
+from agentkit.retry_after import retry_after
 
 TOOL_SECONDS: Final = 30.0
 """How long a tool over a service may take, all attempts and waits together."""
@@ -129,19 +129,6 @@ class Service:
                 )
             parts.append(part)
         return b"".join(parts)
-
-
-def retry_after(value: str | None, *, now: datetime) -> float | None:
-    """Return how many seconds a `Retry-After` header asks to wait: a number, or a date; None where it says neither."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds())
 
 
 def read_key(
