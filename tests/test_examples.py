@@ -66,6 +66,14 @@ def test_weather_calls_the_tool_answers_with_its_result_and_reuses_the_cache(sho
     assert [share > 85 for share in later] == [True, True]
 
 
+@pytest.mark.model
+def test_remote_engine_runs_on_this_machine_where_no_server_is_named(show: Show):
+    printed = show("remote_engine")
+    called = re.findall(r"call:   get_current_temperature\(\{'location': '(\w+), France'\}\)", printed)
+    assert called == ["Paris", "Lyon"]
+    assert re.findall(r"answer: .*?([\d.]+\d)", printed) == ["22.0", "24.5"]
+
+
 def test_guarded_code_runs_arithmetic_and_blocks_the_rest_before_the_tool(show: Show):
     printed = show("guarded_code")
     assert re.findall(r"status:  (.*)", printed) == ["completed", "blocked"]

@@ -25,6 +25,7 @@ from agentkit.messages import ToolSpec
 from agentkit.shields.audit_sink import AuditSink
 from agentkit.shields.base import Shield, ShieldInput, Stage
 from agentkit.shields.decision import Ask
+from agentkit.shields.engine_address import EngineAddress
 from agentkit.shields.pipeline import WITHHELD_NOTE, Pipeline
 from agentkit.shields.policy import Policy
 from agentkit.tools.approval import Approver
@@ -53,8 +54,10 @@ class Setup:
 
     @property
     def model_name(self) -> str:
-        """The model's name for people: as it was given, or the engine's type."""
-        return self.model if isinstance(self.model, str) else type(self.model).__name__
+        """The model's name for people: as it was given, or as the engine calls itself, or the engine's type."""
+        if isinstance(self.model, str):
+            return self.model
+        return str(getattr(self.model, "name", type(self.model).__name__))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,7 @@ class EngineRoom:
     def __init__(self, closing: AsyncExitStack) -> None:
         self._closing = closing
         self._engines: dict[str, Engine] = {}
+        self._remote_engines: dict[EngineAddress, Engine] = {}
 
     async def engine(self, model: str | Engine) -> Engine:
         """Return the engine of a model; an engine that the caller made stays the caller's to close."""
@@ -108,9 +112,20 @@ class EngineRoom:
             self._engines[model] = engine
         return self._engines[model]
 
-    async def shield_engine(self, model: str) -> Engine:
-        """Return the engine that a shield named, counting what it prefills."""
-        return MeteredEngine(await self.engine(model))
+    async def shield_engine(self, wanted: str | EngineAddress) -> Engine:
+        """Return the engine that a shield named, here or on a server, counting what it prefills."""
+        engine = await self.engine(wanted) if isinstance(wanted, str) else await self._remote(wanted)
+        return MeteredEngine(engine)
+
+    async def _remote(self, address: EngineAddress) -> Engine:
+        if address not in self._remote_engines:
+            module = await anyio.to_thread.run_sync(import_module, "agentkit.inference.remote")
+            engine: Engine = module.RemoteEngine(
+                address.url, address.model, tokenizer=address.tokenizer, api_key=address.api_key()
+            )
+            self._closing.push_async_callback(engine.close)
+            self._remote_engines[address] = await self.engine(engine)
+        return self._remote_engines[address]
 
 
 async def start_runtime(setup: Setup, room: EngineRoom, closing: AsyncExitStack) -> Runtime:

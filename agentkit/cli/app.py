@@ -11,6 +11,7 @@ from agentkit.cli.audit_commands import audit_app
 from agentkit.cli.options import (
     DEFAULT_STORE,
     EMBEDDED_MODEL,
+    EngineUrl,
     Imports,
     Instructions,
     Json,
@@ -19,6 +20,7 @@ from agentkit.cli.options import (
     NamedSession,
     PolicyFile,
     StoreUrl,
+    TokenizerName,
     Tools,
 )
 from agentkit.cli.policy_commands import policy_app
@@ -99,6 +101,8 @@ def demo() -> int:
 @app.command()
 def chat(
     model: Model = EMBEDDED_MODEL,
+    engine_url: EngineUrl = None,
+    tokenizer: TokenizerName = None,
     policy: PolicyFile = None,
     session: NamedSession = None,
     store: StoreUrl = DEFAULT_STORE,
@@ -116,7 +120,13 @@ def chat(
     from agentkit.cli.chat import run_chat
 
     options = AgentOptions(
-        model=model, policy=policy, tools=tool or [], instructions=instructions, imports=imports or []
+        model=model,
+        engine_url=engine_url,
+        tokenizer=tokenizer,
+        policy=policy,
+        tools=tool or [],
+        instructions=instructions,
+        imports=imports or [],
     )
     return run_chat(options, session_id=session, store=store)
 
@@ -127,6 +137,8 @@ def run(
         str, typer.Argument(metavar="PROMPT", help="What to say; - reads it from stdin.", show_default=False)
     ],
     model: Model = EMBEDDED_MODEL,
+    engine_url: EngineUrl = None,
+    tokenizer: TokenizerName = None,
     policy: PolicyFile = None,
     tool: Tools = None,
     instructions: Instructions = None,
@@ -147,6 +159,8 @@ def run(
 
     options = AgentOptions(
         model=model,
+        engine_url=engine_url,
+        tokenizer=tokenizer,
         policy=policy,
         tools=tool or [],
         instructions=instructions,
@@ -255,13 +269,22 @@ def models(json: Json = False) -> int:
 
 
 @app.command()
-def doctor(policy: PolicyFile = None, imports: Imports = None, json: Json = False) -> int:
+def doctor(
+    model: Model = EMBEDDED_MODEL,
+    engine_url: EngineUrl = None,
+    tokenizer: TokenizerName = None,
+    policy: PolicyFile = None,
+    imports: Imports = None,
+    json: Json = False,
+) -> int:
     """Check machine, shields, model and versions.
 
     Exits 1 if an agent under this policy would be unsafe, or could not start.
 
     Example: agentkit doctor -p shields.yaml
     """
+    from agentkit.cli.agent_options import model_or_engine
     from agentkit.cli.doctor import run_doctor
 
-    return run_doctor(EMBEDDED_MODEL, policy=policy, imports=imports or [], as_json=json)
+    wanted = model_or_engine(model, engine_url=engine_url, tokenizer=tokenizer)
+    return run_doctor(wanted, policy=policy, imports=imports or [], as_json=json)

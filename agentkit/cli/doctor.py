@@ -11,6 +11,7 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -28,7 +29,14 @@ from agentkit.shields.policy_model import Mode
 from agentkit.shields.policy_tests import run_policy_tests
 from agentkit.tools.sandbox.choice import describe_sandbox, no_sandbox
 
+if TYPE_CHECKING:
+    from agentkit.inference.remote import RemoteEngine
+
 _PACKAGES = ("agentkit", "torch", "transformers", "tokenizers", "llguidance", "gguf", "pydantic", "anyio")
+
+
+_LOCAL_MODEL = "embedded model"
+_SERVER = "model server"
 
 
 class Status(StrEnum):
@@ -48,7 +56,7 @@ class Check:
     detail: str
 
 
-def run_doctor(model: str, *, policy: Path | None, imports: list[str], as_json: bool) -> int:
+def run_doctor(model: str | RemoteEngine, *, policy: Path | None, imports: list[str], as_json: bool) -> int:
     """Check everything; return 1 if the agent would be unsafe."""
     import_modules(imports)
     checks = anyio.run(_doctor, model, load_policy(policy))
@@ -62,13 +70,16 @@ def run_doctor(model: str, *, policy: Path | None, imports: list[str], as_json: 
     return EXIT_OK if safe else EXIT_FINDING
 
 
-async def _doctor(model: str, policy: Policy) -> list[Check]:
+async def _doctor(model: str | RemoteEngine, policy: Policy) -> list[Check]:
     checks = [_versions(), _machine(), _stages(policy), await anyio.to_thread.run_sync(_sandbox)]
     async with AsyncExitStack() as closing:
         room = EngineRoom(closing)
         checks.append(await _attempt("shields", Status.FAILED, lambda: _shields(policy, room)))
-        # An agent may run on another model, so this one only deserves a note.
-        checks.append(await _attempt("embedded model", Status.NOTE, lambda: _model(model, room)))
+        if isinstance(model, str):
+            # An agent may run on another model, so this one only deserves a note.
+            checks.append(await _attempt(_LOCAL_MODEL, Status.NOTE, lambda: _model(model, room)))
+        else:
+            checks.append(await _attempt(_SERVER, Status.FAILED, lambda: _server(model)))
     return checks
 
 
@@ -153,4 +164,14 @@ async def _model(model: str, room: EngineRoom) -> Check:
     completion = await collect(engine.generate(prompt, SamplingParams(max_tokens=8)))
     speed = completion.usage.output_tokens / max(completion.usage.decode_seconds, 1e-9)
     detail = f"{model}, context {engine.context_length}, about {speed:.0f} tokens/s here"
-    return Check(name="embedded model", status=Status.OK, detail=detail)
+    return Check(name=_LOCAL_MODEL, status=Status.OK, detail=detail)
+
+
+async def _server(engine: RemoteEngine) -> Check:
+    """Say what the server of a model cannot do: all of that leaves an agent guarded, and some of it costs."""
+    capabilities = await engine.start()
+    detail = f"{engine.name}, context {engine.context_length}"
+    if capabilities.missing:
+        detail += "".join(f"; it lacks {missing}" for missing in capabilities.missing)
+        return Check(name=_SERVER, status=Status.NOTE, detail=detail)
+    return Check(name=_SERVER, status=Status.OK, detail=f"{detail}; it lacks nothing")

@@ -17,6 +17,23 @@ SessionModel = Annotated[
     str | None,
     typer.Option("--model", "-m", metavar="MODEL", help=f"{_MODEL_HELP} By default the session's."),
 ]
+EngineUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--engine-url",
+        metavar="URL",
+        envvar="AGENTKIT_ENGINE_URL",
+        help="A server that runs the model, such as vLLM; --model is then its name there.",
+    ),
+]
+TokenizerName = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="MODEL",
+        help="The tokenizer of a model on a server: a name, a folder or a hub id. By default --model.",
+    ),
+]
 PolicyFile = Annotated[
     Path | None,
     typer.Option("--policy", "-p", metavar="FILE", help="A policy file; without one the default policy."),

@@ -9,6 +9,7 @@ import typer
 
 from agentkit.cli.options import (
     DEFAULT_STORE,
+    EngineUrl,
     Imports,
     Instructions,
     Json,
@@ -20,6 +21,7 @@ from agentkit.cli.options import (
     SessionId,
     SessionModel,
     StoreUrl,
+    TokenizerName,
     Tools,
 )
 
@@ -59,6 +61,8 @@ def resume(
     session: SessionId,
     store: StoreUrl = DEFAULT_STORE,
     model: SessionModel = None,
+    engine_url: EngineUrl = None,
+    tokenizer: TokenizerName = None,
     policy: PolicyFile = None,
     tool: Tools = None,
     instructions: Instructions = None,
@@ -77,6 +81,8 @@ def resume(
 
     options = AgentOptions(
         model=model,
+        engine_url=engine_url,
+        tokenizer=tokenizer,
         policy=policy,
         tools=tool or [],
         instructions=instructions,
@@ -113,6 +119,8 @@ def abandon(
     session: SessionId,
     store: StoreUrl = DEFAULT_STORE,
     model: SessionModel = None,
+    engine_url: EngineUrl = None,
+    tokenizer: TokenizerName = None,
     policy: PolicyFile = None,
     tool: Tools = None,
     instructions: Instructions = None,
@@ -126,7 +134,13 @@ def abandon(
     from agentkit.cli.sessions_resume import run_abandon
 
     options = AgentOptions(
-        model=model, policy=policy, tools=tool or [], instructions=instructions, imports=imports or []
+        model=model,
+        engine_url=engine_url,
+        tokenizer=tokenizer,
+        policy=policy,
+        tools=tool or [],
+        instructions=instructions,
+        imports=imports or [],
     )
     return run_abandon(session, store, options=options)
 
@@ -195,6 +209,8 @@ def import_(
     ] = None,
     store: StoreUrl = DEFAULT_STORE,
     model: SessionModel = None,
+    engine_url: EngineUrl = None,
+    tokenizer: TokenizerName = None,
     policy: PolicyFile = None,
     tool: Tools = None,
     instructions: Instructions = None,
@@ -208,7 +224,13 @@ def import_(
     from agentkit.cli.sessions_files import run_import
 
     options = AgentOptions(
-        model=model, policy=policy, tools=tool or [], instructions=instructions, imports=imports or []
+        model=model,
+        engine_url=engine_url,
+        tokenizer=tokenizer,
+        policy=policy,
+        tools=tool or [],
+        instructions=instructions,
+        imports=imports or [],
     )
     return run_import(file, store, session_id=new, options=options)
 

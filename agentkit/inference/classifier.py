@@ -6,8 +6,7 @@ Every token of a text is in some window. Knows no stages, no thresholds and no m
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +18,9 @@ import transformers
 
 from agentkit.errors import InferenceError, ModelLoadError
 from agentkit.inference.catalog import resolve
+from agentkit.inference.classification import MAX_WINDOW, OVERLAP, Classification, Window
 
-# Prompt Guard was trained on 512 tokens: 510 of text between the two that mark its ends.
-_MAX_WINDOW = 512
-_OVERLAP = 64
 _BATCH_SIZE = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """What one look at a text gave: probabilities by label, and the characters `[start, end)` it covered."""
-
-    start: int
-    end: int
-    probabilities: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peak:
-    """How probable some labels are in one window, and the characters `[start, end)` of that window."""
-
-    probability: float
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Classification:
-    """The windows of one text, in reading order; there is at least one."""
-
-    windows: tuple[Window, ...]
-
-    def peaks(self, *labels: str) -> tuple[Peak, ...]:
-        """Return how probable one of the labels, which exclude each other, is in each window."""
-        return tuple(
-            Peak(
-                probability=min(1.0, sum(window.probabilities[label] for label in labels)),
-                start=window.start,
-                end=window.end,
-            )
-            for window in self.windows
-        )
-
-    def peak(self, *labels: str) -> Peak:
-        """Return where the text most probably has one of the labels."""
-        return max(self.peaks(*labels), key=lambda peak: peak.probability)
 
 
 class EncoderClassifier:
@@ -73,7 +30,7 @@ class EncoderClassifier:
         """Serve a transformers model and its fast tokenizer, both loaded already."""
         self._model = model.eval()
         self._tokenizer = tokenizer
-        self._max_window = min(_MAX_WINDOW, model.config.max_position_embeddings)
+        self._max_window = min(MAX_WINDOW, model.config.max_position_embeddings)
         self._limiter = anyio.CapacityLimiter(1)
         # A cancelled call leaves the limiter at once, and its thread only after its batch.
         self._running = threading.Lock()
@@ -127,7 +84,7 @@ class EncoderClassifier:
             [text.encode("utf-8", "replace").decode() for text in texts],
             truncation=True,
             max_length=self._max_window,
-            stride=_OVERLAP,
+            stride=OVERLAP,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
             split_special_tokens=True,

@@ -5,14 +5,13 @@ Every probe asks for a token or two after a sentence of ours.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, TypeAlias
 
 from agentkit.errors import ConfigurationError, RemoteError
 from agentkit.inference.base import Grammar
-from agentkit.inference.remote_generation import COMPLETIONS
+from agentkit.inference.remote_answers import COMPLETIONS, cached_tokens, first_choice, logprobs_of
 from agentkit.inference.remote_grammar import structured_outputs
 from agentkit.inference.remote_server import ModelServer
 from agentkit.inference.tokenizer import Tokenizer
@@ -47,18 +46,17 @@ class Capabilities:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What the server cannot do, and what that means, one sentence each."""
+        """What the server cannot do, and what that means, a line each."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
-        lacking = [name for name, value in found.items() if value is False or value == "none"]
-        if self.scoring == "most_likely":
-            lacking.append("scoring")
-        return tuple(_MEANING[name] for name in lacking)
+        return tuple(
+            _MEANING[name] for name, value in found.items() if value in (False, "most_likely", "none")
+        )
 
 
 _MEANING: Final = {
     "token_ids": "token ids: prompts and outputs travel as text, and text that spells a special token is refused",
-    "tokenizer_checked": "tokenizing: whether its tokenizer is ours is not known",
-    "grammar": "grammars: tool calls and answers are checked when they are whole, not held to their schemas "
+    "tokenizer_checked": "/tokenize: whether its tokenizer is ours is not known",
+    "grammar": "our grammars: calls and answers are checked when they are whole, not held to their schemas "
     '(vLLM: --structured-outputs-config \'{"backend": "guidance"}\')',
     "scoring": f"log-probabilities of chosen tokens: what is not among its {MOST_LOGPROBS} most likely has no score",
     "scopes": "cache_salt: cached prefixes may be shared between scopes",
@@ -72,148 +70,129 @@ async def find_capabilities(server: ModelServer, model: str, tokenizer: Tokenize
 
     Raises:
         ConfigurationError: if it does not serve the model, or tokenizes otherwise.
-        InferenceError: if it cannot be asked.
+        InferenceError: if it cannot be asked, or completes nothing.
     """
     context_length = await _context_length(server, model)
-    probes = _Probes(server, model, tokenizer)
+    prompt_ids = tokenizer.encode(_PROMPT)
+    by_ids = _Probes(server, model, tokenizer, prompt_ids)
+    token_ids = await by_ids.token_ids(prompt_ids)
+    probes = by_ids if token_ids else _Probes(server, model, tokenizer, _PROMPT)
     return Capabilities(
         context_length=context_length,
-        token_ids=await probes.token_ids(),
+        # First: a server that does not complete the bare prompt refuses everything else as well.
+        cached_tokens=await probes.cached_tokens(),
+        token_ids=token_ids,
         tokenizer_checked=await probes.tokenizer_checked(),
         grammar=await probes.grammar(),
         scoring=await probes.scoring(),
         scopes=await probes.scopes(),
         priority=await probes.priority(),
-        cached_tokens=await probes.cached_tokens(),
     )
 
 
 async def _context_length(server: ModelServer, model: str) -> int | None:
-    """Return the context that the server's list of models names.
+    """Return the context that the server's list of models names; None if it has no list, or names none.
 
     Raises:
         ConfigurationError: if there is no such model in it.
     """
-    listed = [
-        entry for entry in (await server.get("/v1/models")).get("data") or [] if isinstance(entry, dict)
-    ]
-    entries = {str(entry.get("id")): entry for entry in listed}
+    try:
+        listed = await server.get("/v1/models")
+    except RemoteError as error:
+        if error.status in (404, 405):
+            return None
+        raise
+    data = listed.get("data") if isinstance(listed, dict) else None
+    entries = {str(entry.get("id")): entry for entry in data or () if isinstance(entry, dict)}
     if model not in entries:
-        near = nearest(model, entries) or ", ".join(entries) or "none"
-        raise ConfigurationError(f"{server} does not serve a model named {model!r}; it serves {near}")
-    entry = entries[model]
-    said = entry.get("max_model_len") or (entry.get("meta") or {}).get("n_ctx")
+        served = nearest(model, entries) or ", ".join(entries) or "none"
+        raise ConfigurationError(f"{server} does not serve a model named {model!r}; it serves {served}")
+    said = entries[model].get("max_model_len")
     return said if isinstance(said, int) and said > 0 else None
 
 
 class _Probes:
-    """One question for each capability. A refusal is an answer; a server that cannot be reached is an error."""
+    """One question for each capability. A refusal is an answer; a server that cannot be asked is an error."""
 
-    def __init__(self, server: ModelServer, model: str, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, server: ModelServer, model: str, tokenizer: Tokenizer, prompt: Sequence[int] | str
+    ) -> None:
         self._server = server
-        self._model = model
         self._tokenizer = tokenizer
-        self._prompt_ids = tokenizer.encode(_PROMPT)
+        self._model = model
+        self._body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0.0}
 
-    async def token_ids(self) -> bool:
-        choice = _choice(await self._asked(return_token_ids=True))
-        ids, prompt_ids = choice.get("token_ids"), choice.get("prompt_token_ids")
-        return isinstance(ids, list) and len(ids) == 1 and prompt_ids in (None, self._prompt_ids)
+    async def token_ids(self, prompt_ids: Sequence[int]) -> bool:
+        choice = first_choice(await self._asked(return_token_ids=True))
+        ids = choice.get("token_ids")
+        return (
+            isinstance(ids, list) and len(ids) == 1 and choice.get("prompt_token_ids") in (None, prompt_ids)
+        )
+
+    async def cached_tokens(self) -> bool:
+        return cached_tokens(await self._server.post(COMPLETIONS, self._body)) is not None
 
     async def tokenizer_checked(self) -> bool:
         """Compare how a text is split, and which ids special tokens have."""
-        specials = dict(sorted(self._tokenizer.special_ids.items(), key=lambda item: item[1]))
+        specials = sorted(self._tokenizer.special_ids.items(), key=lambda item: item[1])
         split = await self._tokenized(_SAMPLE)
-        named = await self._tokenized("".join(specials))
+        named = await self._tokenized("".join(name for name, _ in specials))
         if split is None or named is None:
             return False
-        if split != self._tokenizer.encode(_SAMPLE) or named != list(specials.values()):
+        if split != self._tokenizer.encode(_SAMPLE) or named != [token_id for _, token_id in specials]:
             raise ConfigurationError(
-                f"{self._server} does not tokenize {self._model!r} as the given tokenizer does; "
+                f"{self._server} does not tokenize for {self._model!r} as the given tokenizer does; "
                 "pass tokenizer= of the model that it serves"
             )
         return True
 
     async def grammar(self) -> bool:
         """Ask for what the model would not say, ended by a token that is named in the grammar."""
-        grammar, end = Grammar(lark=f'start: "{_UNLIKELY}"'), self._tokenizer.eos_ids
-        choice = _choice(
-            await self._asked(
-                max_tokens=8,
-                return_token_ids=True,
-                stop_token_ids=sorted(end),
-                structured_outputs=structured_outputs(grammar, end),
-            )
+        ends = self._tokenizer.eos_ids
+        answer = await self._asked(
+            max_tokens=8,
+            stop_token_ids=sorted(ends),
+            structured_outputs=structured_outputs(Grammar(lark=f'start: "{_UNLIKELY}"'), ends),
         )
+        choice = first_choice(answer)
         return choice.get("text") == _UNLIKELY and choice.get("finish_reason") == "stop"
 
     async def scoring(self) -> Scoring:
         wanted = self._tokenizer.encode(_UNLIKELY)
         answer = await self._asked(logprobs=0, logprob_token_ids=wanted, return_tokens_as_token_ids=True)
-        if set(wanted) <= set(logprobs_of(answer)):
+        if set(wanted) <= logprobs_of(answer).keys():
             return "candidates"
         answer = await self._asked(logprobs=MOST_LOGPROBS, return_tokens_as_token_ids=True)
         return "most_likely" if len(logprobs_of(answer)) >= MOST_LOGPROBS else "none"
 
     async def scopes(self) -> bool:
-        """Give a salt that only a server which knows none would take: an empty one."""
+        """Give a salt that only a server without salts would take: an empty one."""
         return await self._asked(cache_salt="") is None
 
     async def priority(self) -> bool:
         """Give a priority that is none, and then one that a server has to act on."""
         return await self._asked(priority="high") is None and await self._asked(priority=1) is not None
 
-    async def cached_tokens(self) -> bool:
-        answer = await self._asked()
-        details = ((answer or {}).get("usage") or {}).get("prompt_tokens_details")
-        return isinstance(details, dict) and details.get("cached_tokens") is not None
-
-    async def _asked(self, **options: Any) -> Mapping[str, Any] | None:
+    async def _asked(self, **options: Any) -> Any:
         """Return the answer to our prompt; None if the server refuses these options."""
-        body = {
-            "model": self._model,
-            "prompt": self._prompt_ids,
-            "max_tokens": 1,
-            "temperature": 0.0,
-            **options,
-        }
-        return await _taken(self._server, COMPLETIONS, body)
+        return await _taken(self._server, COMPLETIONS, {**self._body, **options})
 
     async def _tokenized(self, text: str) -> list[int] | None:
         body = {"model": self._model, "prompt": text, "add_special_tokens": False}
         answer = await _taken(self._server, "/tokenize", body)
-        tokens = (answer or {}).get("tokens")
-        return tokens if isinstance(tokens, list) else None
+        tokens = answer.get("tokens") if isinstance(answer, dict) else None
+        return tokens if isinstance(tokens, list) and tokens else None
 
 
-async def _taken(server: ModelServer, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+async def _taken(server: ModelServer, path: str, body: Mapping[str, Any]) -> Any:
     """Return what a server answers; None if it answers that it will not, or cannot.
 
     Raises:
-        InferenceError: if it does not answer, or does not know us.
+        InferenceError: if it does not answer, is too busy, or does not know us.
     """
     try:
-        answer = await server.post(path, body)
+        return await server.post(path, body)
     except RemoteError as error:
-        if error.status is None or error.status in (401, 403, 429, 503):
+        if error.status in (None, 401, 403, 429, 503):
             raise
         return None
-    return answer if isinstance(answer, dict) else None
-
-
-def logprobs_of(answer: Mapping[str, Any] | None) -> dict[int, float]:
-    """Return the log-probabilities of the first token of an output, by id."""
-    top = (_choice(answer).get("logprobs") or {}).get("top_logprobs") or [{}]
-    named = {str(name).removeprefix("token_id:"): value for name, value in (top[0] or {}).items()}
-    return {
-        int(name): float(value)
-        for name, value in named.items()
-        if name.isdecimal() and isinstance(value, int | float) and not math.isnan(value)
-    }
-
-
-def _choice(answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Return the first choice of an answer; an answer without one has an empty one."""
-    choices = (answer or {}).get("choices") or [{}]
-    first = choices[0]
-    return first if isinstance(first, dict) else {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -28,10 +28,9 @@ from agentkit.retry_after import retry_after
 _BACKOFF: Final = wait_random_exponential(multiplier=0.25, max=8.0)
 _TRANSIENT: Final = frozenset({408, 429, 500, 502, 503, 504, 529})
 _REFUSED_KEY: Final = frozenset({401, 403})
-# vLLM, OpenAI and llama.cpp, in this order: none of them has a code that the others have as well.
-_TOO_LONG: Final = re.compile(
-    r"maximum context length|context_length_exceeded|exceed_context_size|context size"
-)
+_NOT_TAKEN: Final = frozenset({400, 413, 422})
+# vLLM, OpenAI and llama.cpp: they have no code in common.
+_TOO_LONG: Final = re.compile(r"maximum context length|context_length_exceeded|exceed_context_size")
 _CONTEXT: Final = re.compile(r"(?:context length is|\"n_ctx\":) ?(\d+)")
 
 Answer = TypeVar("Answer")
@@ -51,7 +50,11 @@ async def retrying(call: Callable[[], Awaitable[Answer]], *, seconds: float) -> 
         sleep=anyio.sleep,
         reraise=True,
     )
-    return await attempts(call)
+
+    async def attempt() -> Answer:  # tenacity awaits only what is declared async
+        return await call()
+
+    return await attempts(attempt)
 
 
 def unreachable(server: str, error: httpx.HTTPError | httpx.StreamError) -> RemoteError:
@@ -62,26 +65,19 @@ def unreachable(server: str, error: httpx.HTTPError | httpx.StreamError) -> Remo
 
 
 def refused(
-    server: str,
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
-    *,
-    prompt_tokens: int,
-    context_length: int,
+    server: str, response: httpx.Response, *, prompt_tokens: int, context_length: int
 ) -> InferenceError:
-    """Return the error that an answer other than 200 is."""
-    if status in (400, 413, 422):
-        text = body.decode("utf-8", "replace")
-        if _TOO_LONG.search(text):
-            said = _CONTEXT.search(text)
-            return ContextLengthError(
-                prompt_tokens=prompt_tokens, context_length=int(said[1]) if said else context_length
-            )
+    """Return the error that an answer other than 200 is; the numbers are those of what was asked."""
+    status, text = response.status_code, response.text
+    if status in _NOT_TAKEN and prompt_tokens and _TOO_LONG.search(text):
+        said = _CONTEXT.search(text)
+        return ContextLengthError(
+            prompt_tokens=prompt_tokens, context_length=int(said[1]) if said else context_length
+        )
     if status in _REFUSED_KEY:
         return RemoteError(f"{server} refused the API key (status {status}); check api_key", status=status)
     if status in _TRANSIENT:
-        seconds = retry_after(headers.get("Retry-After"), now=datetime.now(UTC))
+        seconds = retry_after(response.headers.get("Retry-After"), now=datetime.now(UTC))
         asked = "" if seconds is None else f", and asks to wait {seconds:.0f} seconds"
         return RemoteError(
             f"{server} is busy or out of order (status {status}{asked})",
@@ -89,7 +85,7 @@ def refused(
             transient=True,
             retry_after=seconds,
         )
-    return RemoteError(f"{server} did not take the request (status {status}{_named(body)})", status=status)
+    return RemoteError(f"{server} did not take the request (status {status}{_named(text)})", status=status)
 
 
 def broken_off(server: str, problem: Any) -> RemoteError:
@@ -101,7 +97,7 @@ def broken_off(server: str, problem: Any) -> RemoteError:
     return RemoteError(f"{server} {what}", status=status, transient=transient)
 
 
-def _named(body: bytes) -> str:
+def _named(body: str) -> str:
     """Return what the server calls the problem, and the parameter that it names: identifiers, never sentences."""
     try:
         error = json.loads(body)["error"]

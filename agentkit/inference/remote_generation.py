@@ -13,10 +13,9 @@ from typing import Any
 from agentkit.errors import GrammarError, InferenceError, RemoteError
 from agentkit.inference.base import SamplingParams, StopReason, Usage
 from agentkit.inference.grammar import GrammarMatcher
+from agentkit.inference.remote_answers import COMPLETIONS, cached_tokens, first_choice
 from agentkit.inference.remote_server import ModelServer
 from agentkit.inference.remote_wire import Wire
-
-COMPLETIONS = "/v1/completions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +50,8 @@ class RemoteGeneration:
         self._prompt_ids = list(prompt_ids)
         self._params = params
         self._options = options
-        self._room = context_length - len(prompt_ids)
         self._context_length = context_length
+        self._most = min(params.max_tokens, context_length - len(prompt_ids))
         self._matcher = matcher
         self._received: list[int] = []
         self._position = 0
@@ -81,19 +80,23 @@ class RemoteGeneration:
             await events.aclose()
 
     async def _next_part(self) -> Part:
-        events = self._events = self._events or self._open()
-        async for event in events:
-            choices = event.get("choices") or [{}]
-            ending = choices[0].get("finish_reason")
-            ids = self._take(self._wire.ids_of(choices[0]))
-            if ids and ids[-1] in self._params.stop_ids:
-                return Part(
-                    ids=tuple(ids), stop_reason=StopReason.STOP_TOKEN, usage=await self._usage(events)
-                )
-            if ending is not None:
-                stop_reason, last = self._ended(ending, choices[0].get("stop_reason"))
-                ids += self._take(last)
-                return Part(ids=tuple(ids), stop_reason=stop_reason, usage=await self._usage(events))
+        if self._events is None:
+            if (
+                len(self._received) == self._most
+            ):  # it broke between its last token and the word that it was that
+                return Part(ids=(), stop_reason=self._full(), usage=self._usage(None))
+            self._events = self._open()
+        async for event in self._events:
+            choice = first_choice(event)
+            ids = self._take(self._wire.ids_of(choice))
+            stopped = bool(ids) and ids[-1] in self._params.stop_ids
+            finished = choice.get("finish_reason") is not None
+            if stopped or finished:
+                stop_reason = StopReason.STOP_TOKEN if stopped else self._end(choice, ids)
+                # A server that would go on after a stop id is not waited for.
+                cached = await self._told_cached(self._events) if finished else None
+                await self.close()
+                return Part(ids=tuple(ids), stop_reason=stop_reason, usage=self._usage(cached))
             if ids:
                 return Part(ids=tuple(ids))
         raise RemoteError(
@@ -104,11 +107,10 @@ class RemoteGeneration:
     def _open(self) -> AsyncGenerator[Mapping[str, Any], None]:
         known = [] if self._matcher is not None else self._received
         self._position = len(known)
-        most = min(self._params.max_tokens, self._room) - len(known)
         body = {
             **self._options,
             **self._wire.asked([*self._prompt_ids, *known], self._params.stop_ids),
-            "max_tokens": most,
+            "max_tokens": self._most - len(known),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -138,62 +140,58 @@ class RemoteGeneration:
         return new
 
     def _check(self, token_id: int) -> None:
+        """Take a token along the grammar.
+
+        Raises:
+            GrammarError: if it is not allowed here.
+        """
         if self._matcher is None:
             return
-        if token_id not in self._params.stop_ids:
-            allowed = self._matcher.valid([token_id]) == 1
-        else:
-            allowed = self._matcher.accepting or self._matcher.finished
-        if not allowed:
+        ends = token_id in self._params.stop_ids
+        if ends and (self._matcher.accepting or self._matcher.finished):
+            return
+        if ends or self._matcher.valid([token_id]) != 1:
             raise GrammarError(
                 f"{self._server} does not hold to the grammar: token {token_id} is not allowed after "
                 f"{len(self._received)} tokens"
             )
-        if token_id not in self._params.stop_ids:
-            self._matcher.advance(token_id)
+        self._matcher.advance(token_id)
 
-    def _ended(self, ending: Any, stopped_by: Any) -> tuple[StopReason, list[int]]:
-        """Return why the output ended, and the id that ended it where the server kept that to itself."""
-        if ending == "length":
-            enough = len(self._received) >= self._params.max_tokens
-            return StopReason.MAX_TOKENS if enough else StopReason.CONTEXT_FULL, []
-        if ending != "stop":
+    def _end(self, choice: Mapping[str, Any], ids: list[int]) -> StopReason:
+        """Return why the server ended the output; what ended it is appended where the server kept it to itself."""
+        if choice["finish_reason"] == "length":
+            return self._full()
+        if choice["finish_reason"] != "stop":
             raise RemoteError(
                 f"{self._server} gave up its answer after {len(self._received)} tokens", transient=True
             )
-        if not self._params.stop_ids:
-            return StopReason.STOP_TOKEN, []
-        return StopReason.STOP_TOKEN, [self._wire.stop_id(stopped_by, self._params.stop_ids)]
+        if self._params.stop_ids:
+            ids += self._take([self._wire.stop_id(choice.get("stop_reason"), self._params.stop_ids)])
+        return StopReason.STOP_TOKEN
 
-    async def _usage(self, events: AsyncGenerator[Mapping[str, Any], None]) -> Usage:
-        """Return what the call cost, as far as the server says; that may come after everything else, or not at all."""
-        cached = 0
-        ended = perf_counter()
+    def _full(self) -> StopReason:
+        enough = len(self._received) >= self._params.max_tokens
+        return StopReason.MAX_TOKENS if enough else StopReason.CONTEXT_FULL
+
+    async def _told_cached(self, events: AsyncGenerator[Mapping[str, Any], None]) -> int | None:
+        """Return how much the server had cached: it says so after everything else, or not at all."""
         try:
             async for event in events:
-                told = event.get("usage")
-                if told is not None:
-                    cached = cached_tokens(told)
-                    break
+                if event.get("usage") is not None:
+                    return cached_tokens(event)
         except InferenceError:
-            pass  # the output is whole all the same
-        finally:
-            await self.close()
-        cached = min(cached, len(self._prompt_ids))
-        first = ended if self._first is None else self._first
+            return None  # the output is whole all the same
+        return None
+
+    def _usage(self, cached: int | None) -> Usage:
+        cached = min(cached or 0, len(self._prompt_ids))
+        now = perf_counter()
+        first = now if self._first is None else self._first
         return Usage(
             prompt_tokens=len(self._prompt_ids),
             cached_tokens=cached,
             prefilled_tokens=len(self._prompt_ids) - cached,
             output_tokens=len(self._received),
             prefill_seconds=first - self._begun,
-            decode_seconds=ended - first,
+            decode_seconds=now - first,
         )
-
-
-def cached_tokens(usage: Any) -> int:
-    """Return how many tokens of the prompt a server says that it had cached; 0 where it does not say."""
-    try:
-        return int(usage["prompt_tokens_details"]["cached_tokens"])
-    except (KeyError, TypeError, ValueError):
-        return 0

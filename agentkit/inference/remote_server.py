@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ import httpx
 
 from agentkit.errors import ConfigurationError, InferenceError, RemoteError
 from agentkit.inference.remote_faults import broken_off, refused, unreachable
+
+API_KEY_VARIABLE: Final = "AGENTKIT_API_KEY"
+"""The environment variable with the key of a server, where none is given."""
 
 _DONE: Final = "[DONE]"
 _asking: ContextVar[bool] = ContextVar("agentkit_asking_a_model_server", default=False)
@@ -50,6 +54,11 @@ class RemoteTimeouts:
                 raise ConfigurationError(f"timeouts.{name} must be above 0, got {getattr(self, name)!r}")
         if not self.retrying >= 0:
             raise ConfigurationError(f"timeouts.retrying must be at least 0, got {self.retrying!r}")
+
+
+def key_of(api_key: str | None) -> str | None:
+    """Return the key that was given, or that of the environment; None where there is none."""
+    return (os.environ.get(API_KEY_VARIABLE) if api_key is None else api_key) or None
 
 
 class ModelServer:
@@ -104,8 +113,8 @@ class ModelServer:
         response = await self._bounded(lambda: self._client.send(request, stream=True), seconds)
         try:
             if response.status_code != httpx.codes.OK:
-                refusal = await self._bounded(response.aread, seconds)
-                raise self._refused(response, refusal, prompt_tokens, context_length)
+                await self._bounded(response.aread, seconds)
+                raise refused(str(self), response, prompt_tokens=prompt_tokens, context_length=context_length)
             lines = response.aiter_lines()
             while (line := await self._bounded(lambda: _next(lines), seconds)) is not None:
                 event = self._event(line)
@@ -129,7 +138,7 @@ class ModelServer:
     async def _answer(self, request: httpx.Request, prompt_tokens: int = 0, context_length: int = 0) -> Any:
         response = await self._bounded(lambda: self._client.send(request), self._timeouts.first_token)
         if response.status_code != httpx.codes.OK:
-            raise self._refused(response, response.content, prompt_tokens, context_length)
+            raise refused(str(self), response, prompt_tokens=prompt_tokens, context_length=context_length)
         try:
             return response.json()
         except ValueError:
@@ -164,18 +173,6 @@ class ModelServer:
     def _check_open(self) -> None:
         if self._closed:
             raise InferenceError("the engine is closed")
-
-    def _refused(
-        self, response: httpx.Response, body: bytes, prompt_tokens: int, context_length: int
-    ) -> InferenceError:
-        return refused(
-            str(self),
-            response.status_code,
-            response.headers,
-            body,
-            prompt_tokens=prompt_tokens,
-            context_length=context_length,
-        )
 
     def _event(self, line: str) -> Mapping[str, Any] | None:
         """Return the event of a line of `text/event-stream`; None if it has none.

@@ -40,6 +40,10 @@ class IdWire:
             "return_token_ids": True,
             "stop_token_ids": sorted(stop_ids),
             "ignore_eos": True,
+            # vLLM takes these from the model's generation_config.json where a request does not say them.
+            "top_k": -1,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
         }
 
     def ids_of(self, choice: Mapping[str, Any]) -> list[int]:
@@ -79,7 +83,7 @@ class TextWire:
                 "could not tell them apart; use a server that takes token ids, such as vLLM"
             )
         ends = [self._names[token_id] for token_id in sorted(stop_ids) if token_id in self._names]
-        return {"prompt": text, "stop": ends[:_MOST_STOP_TEXTS]}
+        return {"prompt": text, "stop": ends[:_MOST_STOP_TEXTS], "add_special_tokens": False}
 
     def ids_of(self, choice: Mapping[str, Any]) -> list[int]:
         """Return ids with the text that the server wrote; they need not be those that it drew."""

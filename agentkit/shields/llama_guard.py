@@ -12,6 +12,7 @@ import anyio
 
 from agentkit.errors import ConfigurationError, ShieldError
 from agentkit.shields.base import ShieldInput, Verdict
+from agentkit.shields.engine_address import EngineAddress, name_of, one_of
 from agentkit.shields.llama_guard_categories import (
     CATEGORIES,
     Category,
@@ -47,20 +48,25 @@ class LlamaGuard:
     """Flags unsafe content of users, tools and the model, in what is written and in what that may hide.
 
     `thresholds` replace `threshold` for single categories; `custom` adds categories of the policy's own, each
-    asked about in a prompt of its own. Content that imitates the prompt's frame is flagged whatever it says.
+    asked about in a prompt of its own. Content that imitates the prompt's frame is flagged whatever it says. The
+    model is one on this machine, `model`, or one on a server, `engine`.
     """
+
+    EXACTLY_ONE = ("model", "engine")
 
     def __init__(
         self,
         *,
-        model: str,
+        model: str | None = None,
+        engine: EngineAddress | None = None,
         engines: EngineProvider,
         threshold: Threshold = 0.5,
         categories: CategoryChoice | None = None,
         thresholds: Mapping[Category, Threshold] | None = None,
         custom: tuple[CustomCategory, ...] = (),
     ) -> None:
-        self._reference = model
+        self._model = one_of(model, engine)
+        self._reference = name_of(self._model)
         self._engines = engines
         self._threshold = threshold
         self._choice = categories
@@ -79,8 +85,9 @@ class LlamaGuard:
             ConfigurationError: if the model is not Llama Guard 3, no category is left to judge, or a threshold is
                 for a category that is not judged.
             ModelLoadError: if it cannot be loaded.
+            InferenceError: if its server cannot be asked.
         """
-        engine = await self._engines(self._reference)
+        engine = await self._engines(self._model)
         form = GuardForm.of(engine.tokenizer, self._reference)
         chosen = form.categories if self._choice is None else self._choice.apply(form.categories)
         if not chosen and not self._custom:

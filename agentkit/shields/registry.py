@@ -34,9 +34,10 @@ from agentkit.shields.policy_errors import Problem, problem_in, with_nearest
 if TYPE_CHECKING:
     from agentkit.inference.base import Engine
     from agentkit.shields.base import Shield
+    from agentkit.shields.engine_address import EngineAddress
 
-EngineProvider: TypeAlias = "Callable[[str], Awaitable[Engine]]"
-"""Gives the engine behind a model reference; the same reference gives the same engine."""
+EngineProvider: TypeAlias = "Callable[[str | EngineAddress], Awaitable[Engine]]"
+"""Gives the engine behind a model reference or an address; the same one gives the same engine."""
 
 BUILT_IN: Final[Mapping[str, str]] = {
     "instruction_override": "agentkit.shields.instruction_override",
@@ -113,6 +114,12 @@ class RegisteredShield:
         """Whether the constructor asks for the engine provider."""
         return _INJECTED in _parameters(self.shield_class)
 
+    @property
+    def exactly_one(self) -> tuple[str, ...]:
+        """Options of which a policy has to write one: the class names them as `EXACTLY_ONE`."""
+        names: tuple[str, ...] = getattr(self.shield_class, "EXACTLY_ONE", ())
+        return names
+
     @cached_property
     def options(self) -> TypeAdapter[dict[str, Any]]:
         """What the constructor takes from a policy, as a pydantic type."""
@@ -131,10 +138,16 @@ class RegisteredShield:
             ShieldOptionError: naming the option, the value and the bound, or the nearest valid name.
         """
         try:
-            return self.options.validate_json(to_json(dict(options), inf_nan_mode="constants"), strict=True)
+            valid = self.options.validate_json(to_json(dict(options), inf_nan_mode="constants"), strict=True)
         except ValidationError as exc:
             schema = self.options.json_schema(by_alias=True)
             raise ShieldOptionError(problem_in(exc, schema, noun="option")) from exc
+        said = [name for name in self.exactly_one if valid.get(name) is not None]
+        if self.exactly_one and len(said) != 1:
+            options_needed, got = " and ".join(self.exactly_one), " and ".join(said) or "none"
+            message = f"one of the options {options_needed} is needed, got {got}"
+            raise ShieldOptionError(Problem(location=(said[1],) if said else (), message=message))
+        return valid
 
     def build(self, options: Mapping[str, Any], *, engines: EngineProvider | None = None) -> Shield:
         """Return a new shield, not started.

@@ -33,10 +33,13 @@ def _leave_out_what_a_base_says(schema: dict[str, Any]) -> None:
 
 def _options_of(name: str, shared: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """Return the rule that a shield using `name` takes its options and no others."""
-    options = find_shield(name).options.json_schema(by_alias=True)
+    shield = find_shield(name)
+    options = shield.options.json_schema(by_alias=True)
     definitions.update(options.pop("$defs", {}))
     properties = {**options.get("properties", {}), **dict.fromkeys(shared, True)}
     rule = {"properties": properties, "required": options.get("required", []), "additionalProperties": False}
+    if shield.exactly_one:
+        rule["oneOf"] = [{"required": [option]} for option in shield.exactly_one]
     return {"if": {"properties": {"use": {"const": name}}, "required": ["use"]}, "then": rule}
 
 

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
-from agentkit.inference.catalog import known_models
+from agentkit.inference.catalog import EMBEDDED_MODEL, known_models
+from agentkit.inference.engine import LocalEngine
 from tests.cli.driving import POLICY, Cli
+from tests.inference.completions_server import EVERYTHING, MODEL, CompletionsServer
 from tests.inference.encoders import build_encoder
 
 
@@ -38,6 +41,33 @@ def test_a_guarded_agent_is_safe(cli: Cli) -> None:
         "versions", "machine", "policy", "sandbox", "shields", "embedded model",
     ]  # fmt: skip
     assert {check["status"] for check in outcome.json["checks"]} == {"ok"}
+
+
+@pytest.mark.parametrize(("without", "status"), [(frozenset(), "ok"), (frozenset({"salt"}), "note")])
+@pytest.mark.model
+def test_a_server_is_looked_at_in_place_of_the_model_and_what_it_lacks_is_named(
+    cli: Cli, without: frozenset[str], status: str
+) -> None:
+    with start_blocking_portal() as portal:
+        engine = portal.call(LocalEngine.load, EMBEDDED_MODEL)
+        serving = CompletionsServer(engine=engine, knows=EVERYTHING - without)
+        with portal.wrap_async_context_manager(serving.serving()) as server:
+            outcome = cli(
+                "doctor", "--json", "--engine-url", server.url, "-m", MODEL, "--tokenizer", EMBEDDED_MODEL
+            )
+        portal.call(engine.close)
+    found = outcome.json["checks"][-1]
+    assert (outcome.code, found["name"], found["status"]) == (0, "model server", status)
+    assert ("cache_salt" in found["detail"]) is bool(without)
+
+
+def test_options_of_a_server_that_cannot_be_used_are_wrong_usage(cli: Cli) -> None:
+    wrong = cli("doctor", "--engine-url", "localhost:8000")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "base_url must be like http://127.0.0.1:8000/v1" in wrong.err
+    alone = cli("run", "hello", "--tokenizer", EMBEDDED_MODEL)
+    assert (alone.code, alone.err.count("\n")) == (2, 1)
+    assert "name the server with --engine-url" in alone.err
 
 
 def test_a_machine_without_numba_deserves_a_note() -> None:

@@ -8,15 +8,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio.to_thread
+
+from agentkit.errors import InferenceError
 from agentkit.inference.base import Engine, Grammar, Priority, SamplingParams, StopReason, Usage
+from agentkit.inference.classifier import EncoderClassifier
 
 EVERYTHING = frozenset(
-    {"token_ids", "tokenize", "grammar", "candidates", "logprobs", "salt", "priority", "cached"}
+    {"token_ids", "tokenize", "stop", "grammar", "candidates", "logprobs", "salt", "priority", "cached"}
 )
 MODEL = "tiny"
 
@@ -48,6 +52,7 @@ class CompletionsServer:
 
     engine: Engine
     knows: frozenset[str] = EVERYTHING
+    classifier: EncoderClassifier | None = None
     api_key: str | None = None
     faults: deque[Refusal | Break | None] = field(default_factory=deque)
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -66,8 +71,8 @@ class CompletionsServer:
             tasks.add(task)
             try:
                 await self._serve(reader, writer)
-            except (ConnectionError, asyncio.CancelledError, asyncio.IncompleteReadError):
-                pass
+            except (ConnectionError, asyncio.CancelledError, asyncio.IncompleteReadError, InferenceError):
+                pass  # the client is gone, or the server, or its engine
             finally:
                 tasks.discard(task)
                 writer.close()
@@ -106,6 +111,10 @@ class CompletionsServer:
             _answer(writer, 200, {"tokens": self._tokenized(body["prompt"])})
         elif path == "/v1/completions":
             await self._complete(reader, writer, body)
+        elif path == "/classify" and self.classifier is not None:
+            self.asked.append(body)
+            found = await anyio.to_thread.run_sync(_classified, self.classifier, body["input"])
+            _answer(writer, 200, {"data": found})
         else:
             _answer(writer, 404, {"detail": "Not Found"})
         await writer.drain()
@@ -205,10 +214,8 @@ class CompletionsServer:
                     _event(writer, {"choices": [], "usage": self._told(usage)})
         writer.write(b"data: [DONE]\n\n")
 
-    async def _parts(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        stop_ids = (
-            frozenset(body.get("stop_token_ids") or ()) if "token_ids" in self.knows else frozenset[int]()
-        )
+    async def _parts(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        stop_ids = frozenset(body.get("stop_token_ids") or ()) if "stop" in self.knows else frozenset[int]()
         stop_ids |= {self.engine.tokenizer.special_ids[name] for name in body.get("stop") or ()}
         params = SamplingParams(
             temperature=body.get("temperature", 1.0),
@@ -254,6 +261,19 @@ class CompletionsServer:
             else {}
         )
         return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.output_tokens, **details}
+
+
+def _classified(classifier: EncoderClassifier, rows: list[list[int]]) -> list[dict[str, Any]]:
+    found = classifier._probabilities(rows, 1.0)
+    return [
+        {
+            "index": index,
+            "label": classifier.labels[probs.index(max(probs))],
+            "probs": probs,
+            "num_classes": len(probs),
+        }
+        for index, probs in enumerate(found)
+    ]
 
 
 def _answer(

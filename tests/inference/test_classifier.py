@@ -11,7 +11,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from agentkit.errors import ModelLoadError
-from agentkit.inference.classifier import Classification, EncoderClassifier, Window
+from agentkit.inference.classification import Classification, Window
+from agentkit.inference.classifier import EncoderClassifier
 from tests.inference.encoders import build_encoder, word_tokenizer
 
 LABELS = ("BENIGN", "INJECTION", "JAILBREAK")

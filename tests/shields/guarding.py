@@ -123,7 +123,7 @@ class ScoringEngine:
 async def started(
     engine: Engine, *, model: str = "meta-llama/Llama-Guard-3-8B", **options: Any
 ) -> LlamaGuard:
-    async def engines(reference: str) -> Engine:
+    async def engines(reference: object) -> Engine:
         assert reference == model
         return engine
 

@@ -10,7 +10,8 @@ import torch
 from transformers import AutoTokenizer, DebertaV2ForSequenceClassification
 
 from agentkit.errors import ConfigurationError, ModelLoadError, ShieldError
-from agentkit.inference.classifier import Classification, EncoderClassifier
+from agentkit.inference.classification import Classification
+from agentkit.inference.classifier import EncoderClassifier
 from agentkit.messages import USER, Origin, Provenance
 from agentkit.shields.base import ShieldInput, Stage
 from agentkit.shields.prompt_guard import PromptGuard

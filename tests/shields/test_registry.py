@@ -14,7 +14,7 @@ from agentkit.shields.registry import BUILT_IN, find_shield, register_shield
 from tests.shields.fakes import EngineUser, MarkerShield
 
 
-async def no_engines(reference: str) -> Any:
+async def no_engines(reference: object) -> Any:
     raise AssertionError(reference)
 
 

@@ -117,7 +117,7 @@ async def test_a_prompt_guard_with_random_weights_does_not_start(
 async def test_a_llama_guard_with_random_weights_does_not_start() -> None:
     engine: Engine = ScoringEngine({SAFE: 0.00001, UNSAFE: 0.00001})
 
-    async def engines(reference: str) -> Engine:
+    async def engines(reference: object) -> Engine:
         return engine
 
     shields = "a: {use: llama_guard, model: m}"

@@ -83,7 +83,7 @@ async def judge(shield: Shield, stage: Stage, text: str, *, timeout_ms: int) -> 
 async def test_llama_guard(failure: str, stage: Stage) -> None:
     engine = BreakingEngine(failure)
 
-    async def engines(reference: str) -> Engine:
+    async def engines(reference: object) -> Engine:
         return engine
 
     shield = find_shield("llama_guard").build({"model": "m"}, engines=engines)
