@@ -1,0 +1,127 @@
+"""A real engine whose model says what it is told: a grammar that allows one text leaves it no other token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any
+
+import torch
+
+from agentkit.errors import InferenceError
+from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingParams, Score
+from agentkit.inference.config import EngineConfig, ModelConfig
+from agentkit.inference.engine import LocalEngine
+from agentkit.inference.model import LlamaModel
+from agentkit.testing import byte_tokenizer
+
+_HIDDEN = 16
+_CONFIG = ModelConfig(
+    vocab_size=258,
+    hidden_size=_HIDDEN,
+    intermediate_size=_HIDDEN,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=8,
+    rms_norm_eps=1e-5,
+    rope_theta=10000.0,
+    rope_scaling=None,
+    context_length=8192,
+    tie_embeddings=False,
+)
+
+
+def small_model() -> LlamaModel:
+    """Return random weights for the byte tokenizer."""
+    layer = {
+        "input_layernorm": (_HIDDEN,),
+        "post_attention_layernorm": (_HIDDEN,),
+        "self_attn.q_proj": (_HIDDEN, _HIDDEN),
+        "self_attn.k_proj": (8, _HIDDEN),
+        "self_attn.v_proj": (8, _HIDDEN),
+        "self_attn.o_proj": (_HIDDEN, _HIDDEN),
+        "mlp.gate_proj": (_HIDDEN, _HIDDEN),
+        "mlp.up_proj": (_HIDDEN, _HIDDEN),
+        "mlp.down_proj": (_HIDDEN, _HIDDEN),
+    }
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (_CONFIG.vocab_size, _HIDDEN),
+        "model.norm.weight": (_HIDDEN,),
+        "lm_head.weight": (_CONFIG.vocab_size, _HIDDEN),
+        **{f"model.layers.0.{name}.weight": shape for name, shape in layer.items()},
+    }
+    generator = torch.Generator().manual_seed(0)
+    return LlamaModel(
+        _CONFIG, {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    )
+
+
+class DictatedEngine:
+    """A `LocalEngine` with one token a byte, which says one reply a generation.
+
+    `sequences` keeps the ids of every prompt and what was generated after it, with its scope.
+    """
+
+    fingerprint = "dictated"
+
+    def __init__(self, *replies: str) -> None:
+        self.local = LocalEngine(
+            small_model(), byte_tokenizer(), EngineConfig(page_tokens=1, kv_cache_bytes=1 << 22)
+        )
+        self.replies = list(replies)
+        self.sequences: list[tuple[list[int], str]] = []
+        self.prompts: list[str] = []
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.local.tokenizer
+
+    @property
+    def context_length(self) -> int:
+        return self.local.context_length
+
+    async def generate(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        grammar: Grammar | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        scope: str = "",
+        public_prefix: int = 0,
+    ) -> AsyncGenerator[GeneratedToken, None]:
+        ids = list(prompt_ids)
+        self.sequences.append((ids, scope))
+        self.prompts.append(self.tokenizer.decode(prompt_ids, skip_special=False))
+        if not self.replies:
+            raise InferenceError("there is nothing left to dictate")
+        dictated = Grammar(lark=f"start: {json.dumps(self.replies.pop(0))}")
+        tokens = self.local.generate(
+            prompt_ids, params, grammar=dictated, priority=priority, scope=scope, public_prefix=public_prefix
+        )
+        async with aclosing(tokens):
+            async for token in tokens:
+                ids.append(token.id)
+                yield token
+
+    async def score(self, prompt_ids: Sequence[int], candidate_ids: Sequence[int], **options: Any) -> Score:
+        return await self.local.score(prompt_ids, candidate_ids, **options)
+
+    async def forget(self, ids: Sequence[int], *, keep: int, scope: str = "") -> None:
+        await self.local.forget(ids, keep=keep, scope=scope)
+
+    def pinned(self, ids: Sequence[int], *, scope: str = "") -> AbstractAsyncContextManager[int]:
+        return self.local.pinned(ids, scope=scope)
+
+    async def cached_text(self) -> str:
+        """Return, of every sequence that was computed, what the cache still holds."""
+        held: list[str] = []
+        for ids, scope in self.sequences:
+            async with self.local.pinned(ids, scope=scope) as tokens:
+                held.append(self.tokenizer.decode(ids[:tokens], skip_special=False))
+        return "\n".join(held)
+
+    async def close(self) -> None:
+        await self.local.close()
