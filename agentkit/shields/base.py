@@ -86,6 +86,11 @@ class Verdict:
             raise ShieldError(f"verdict.score must be in [0, 1], got {self.score!r}")
 
 
+def runs_model(shield: Shield) -> bool:
+    """Whether a shield takes about as long as a model's prefill: one with `runs_model = True`."""
+    return getattr(shield, "runs_model", False) is True
+
+
 class Shield(Protocol):
     """Judges content. Configured by a policy, run by the pipeline."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import anyio
 
@@ -49,6 +50,8 @@ class LlamaGuard:
     `thresholds` replace `threshold` for single categories; `custom` adds categories of the policy's own, each
     asked about in a prompt of its own. Content that imitates the prompt's frame is flagged whatever it says.
     """
+
+    runs_model: Final = True
 
     def __init__(
         self,

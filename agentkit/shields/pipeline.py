@@ -6,18 +6,18 @@ Knows what a verdict leads to; not how a shield reaches one, nor what the caller
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self, assert_never
+from typing import Any, Final, Self, assert_never
 
 import anyio
 
-from agentkit.cleared import Cleared, claim_seal
+from agentkit.cleared import Cleared, Held, claim_seal
 from agentkit.errors import ConfigurationError, ShieldError
 from agentkit.shields.audit_sink import AuditSink
-from agentkit.shields.base import Action, Finding, Shield, ShieldInput, Stage
+from agentkit.shields.base import Action, Finding, Shield, ShieldInput, Stage, runs_model
 from agentkit.shields.check import Check, run_check
 from agentkit.shields.decision import Ask, Decision, Escalation, EscalationRequest, Outcome, OutcomeStatus
 from agentkit.shields.policy import Policy
@@ -118,11 +118,16 @@ class Pipeline:
     ) -> None:
         await self.close()
 
-    async def judge(self, content: ShieldInput) -> Decision:
+    async def judge(
+        self, content: ShieldInput, *, meanwhile: Callable[[Held[str]], None] | None = None
+    ) -> Decision:
         """Run the shields of the content's stage, all at once; the strictest outcome decides.
 
         A shield that breaks, is late or answers nonsense leads to the policy's failure action. May be called
         concurrently.
+
+        With `meanwhile`, shields that run no model judge first. If they let the text through as it is and others
+        are still to judge it, `meanwhile` is given the text, held, before those begin.
 
         Raises:
             ConfigurationError: if the pipeline was not started, or is closed.
@@ -130,7 +135,7 @@ class Pipeline:
         """
         if self._shields is None:
             raise ConfigurationError("the shield pipeline is not running; use `async with Pipeline(policy)`")
-        judged = await self._run_shields(self._shields, content)
+        judged = await self._run_shields(self._shields, content, meanwhile)
         decision = await self._decide(content, judged)
         if self._audit is not None:
             await self._audit.record(content, decision, policy_digest=self._policy.digest)
@@ -161,21 +166,25 @@ class Pipeline:
                 name,
             )
 
-    async def _run_shields(self, shields: Mapping[str, Shield], content: ShieldInput) -> list[_Judged]:
+    async def _run_shields(
+        self,
+        shields: Mapping[str, Shield],
+        content: ShieldInput,
+        meanwhile: Callable[[Held[str]], None] | None,
+    ) -> list[_Judged]:
         rules = self._policy.rules(content.stage)
-        judged: dict[int, _Judged] = {}
+        judged: dict[str, _Judged] = {}
 
-        async def run(index: int, rule: Rule) -> None:
+        async def run(rule: Rule) -> None:
             check = await run_check(shields[rule.shield], content, self._policy.failure.timeout_ms / 1000)
-            judged[index] = self._judged(rule, check)
+            judged[rule.shield] = self._judged(rule, check)
 
-        if len(rules) == 1:
-            await run(0, rules[0])  # nothing runs beside it
-        else:
-            async with anyio.create_task_group() as group:
-                for index, rule in enumerate(rules):
-                    group.start_soon(run, index, rule)
-        return [judged[index] for index in range(len(rules))]
+        slow = [rule for rule in rules if meanwhile is not None and runs_model(shields[rule.shield])]
+        await _at_once(run, [rule for rule in rules if rule not in slow])
+        if meanwhile is not None and slow and _leaves_as_it_is(judged.values()):
+            meanwhile(Held(content.text, seal=_SEAL))
+        await _at_once(run, slow)
+        return [judged[rule.shield] for rule in rules]
 
     def _judged(self, rule: Rule, check: Check) -> _Judged:
         verdict, action = check.verdict, self._action(rule, check)
@@ -269,6 +278,21 @@ async def _close(name: str, shield: Shield) -> None:
             await shield.close()
     except Exception as exc:
         raise ShieldError(f"shield {name!r} could not be closed: {type(exc).__name__}") from exc
+
+
+async def _at_once(run: Callable[[Rule], Coroutine[Any, Any, None]], rules: Sequence[Rule]) -> None:
+    if len(rules) == 1:
+        await run(rules[0])  # nothing runs beside it
+        return
+    async with anyio.create_task_group() as group:
+        for rule in rules:
+            group.start_soon(run, rule)
+
+
+def _leaves_as_it_is(judged: Iterable[_Judged]) -> bool:
+    """Whether the text goes on unchanged, as far as these have a say in it."""
+    strictest = _strictest([one for one in judged if not one.outcome.shadow])
+    return strictest is None or strictest.action is Action.ANNOTATE
 
 
 def _strictest(judged: Sequence[_Judged]) -> Outcome | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field
 
@@ -33,6 +33,8 @@ class PromptGuard:
     counts only for untrusted content. A `temperature` above 1 makes its probabilities less sure: the checkpoints
     are trained to extremes, which leaves a threshold little to choose from.
     """
+
+    runs_model: Final = True
 
     def __init__(
         self,

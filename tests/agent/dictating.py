@@ -11,6 +11,7 @@ import torch
 
 from agentkit.errors import InferenceError
 from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingParams, Score
+from agentkit.inference.begun import BegunGeneration
 from agentkit.inference.config import EngineConfig, ModelConfig
 from agentkit.inference.engine import LocalEngine
 from agentkit.inference.model import LlamaModel
@@ -61,7 +62,8 @@ def small_model() -> LlamaModel:
 class DictatedEngine:
     """A `LocalEngine` with one token a byte, which says one reply a generation.
 
-    `sequences` keeps the ids of every prompt and what was generated after it, with its scope.
+    `sequences` keeps the ids of every prompt and what is generated after it, with its scope. `begun` counts what was
+    begun before anybody waited for it.
     """
 
     fingerprint = "dictated"
@@ -73,6 +75,7 @@ class DictatedEngine:
         self.replies = list(replies)
         self.sequences: list[tuple[list[int], str]] = []
         self.prompts: list[str] = []
+        self.begun = 0
 
     @property
     def tokenizer(self) -> Any:
@@ -92,19 +95,35 @@ class DictatedEngine:
         scope: str = "",
         public_prefix: int = 0,
     ) -> AsyncGenerator[GeneratedToken, None]:
-        ids = list(prompt_ids)
-        self.sequences.append((ids, scope))
-        self.prompts.append(self.tokenizer.decode(prompt_ids, skip_special=False))
-        if not self.replies:
-            raise InferenceError("there is nothing left to dictate")
-        dictated = Grammar(lark=f"start: {json.dumps(self.replies.pop(0))}")
-        tokens = self.local.generate(
+        dictated = self._dictated(prompt_ids, scope)
+        async with aclosing(
+            self.local.generate(
+                prompt_ids,
+                params,
+                grammar=dictated,
+                priority=priority,
+                scope=scope,
+                public_prefix=public_prefix,
+            )
+        ) as tokens:
+            async for token in tokens:
+                yield token
+
+    def begin(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        grammar: Grammar | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        scope: str = "",
+        public_prefix: int = 0,
+    ) -> BegunGeneration:
+        dictated = self._dictated(prompt_ids, scope)
+        self.begun += 1
+        return self.local.begin(
             prompt_ids, params, grammar=dictated, priority=priority, scope=scope, public_prefix=public_prefix
         )
-        async with aclosing(tokens):
-            async for token in tokens:
-                ids.append(token.id)
-                yield token
 
     async def score(self, prompt_ids: Sequence[int], candidate_ids: Sequence[int], **options: Any) -> Score:
         return await self.local.score(prompt_ids, candidate_ids, **options)
@@ -122,6 +141,15 @@ class DictatedEngine:
             async with self.local.pinned(ids, scope=scope) as tokens:
                 held.append(self.tokenizer.decode(ids[:tokens], skip_special=False))
         return "\n".join(held)
+
+    def _dictated(self, prompt_ids: Sequence[int], scope: str) -> Grammar:
+        """Return a grammar of the next reply alone, and write down what it makes of the prompt."""
+        if not self.replies:
+            raise InferenceError("there is nothing left to dictate")
+        reply = self.replies.pop(0)
+        self.sequences.append(([*prompt_ids, *self.tokenizer.encode(reply)], scope))
+        self.prompts.append(self.tokenizer.decode(prompt_ids, skip_special=False))
+        return Grammar(lark=f"start: {json.dumps(reply)}")
 
     async def close(self) -> None:
         await self.local.close()
