@@ -13,17 +13,19 @@ from agentkit.agent.doors import GuardedEngine
 from agentkit.agent.events import EventSink, TextDelta
 from agentkit.agent.generation import Generation
 from agentkit.agent.summary import SummaryWriter
-from agentkit.cleared import Cleared
+from agentkit.cleared import Cleared, Held
 from agentkit.inference.base import SamplingParams
 from agentkit.memory.journal import InputAccepted, StepGenerated
 from agentkit.memory.knowledge import KnowledgeStore
 from agentkit.memory.knowledge_sqlite import SQLiteKnowledge
 from agentkit.memory.store import Store
 from agentkit.memory.transcript import Entry, StoredEntry, Transcript
-from agentkit.messages import Message, ToolCall
-from agentkit.testing import ScriptedEngine
+from agentkit.messages import USER, Message, ToolCall
+from agentkit.shields import Pipeline, ShieldInput, Stage
+from agentkit.testing import ScriptedEngine, StaticShield
 from agentkit.testing.store_samples import HEADER, turn_of
 from agentkit.tools import Executor, Toolset
+from tests.agent.support import policy_of
 
 ENGINE: Final = ScriptedEngine([])
 HELLO: Final = Message.user("hello")
@@ -37,6 +39,12 @@ class Lookalike:
 
     def __init__(self, value: object) -> None:
         self.value = value
+
+
+class ModelShield(StaticShield):
+    """Takes long, and lets everything through."""
+
+    runs_model = True
 
 
 @pytest.fixture
@@ -107,6 +115,25 @@ async def test_knowledge_refuses_a_document_that_is_not_cleared(tmp_path: Path) 
         await knowledge.add("a", NOTE)  # type: ignore[arg-type]
     assert await knowledge.search("a", "hello", limit=1) == ()
     await knowledge.close()
+
+
+async def test_what_is_held_goes_through_no_door_and_to_no_engine_that_could_not_drop_it() -> None:
+    held: list[Held[str]] = []
+    async with Pipeline(policy_of({"user_input": "block"}), overrides={"canary": ModelShield()}) as pipeline:
+        said = ShieldInput(text="hello", stage=Stage.USER_INPUT, provenance=USER)
+        await pipeline.judge(said, meanwhile=held.append)
+    (content,) = held
+    for door in (to_the_engine, to_a_tool, to_the_transcript, to_the_user):
+        with pytest.raises(TypeError, match="only cleared content, got Held"):
+            await door(content)
+    assert not hasattr(content, "value")
+    assert "hello" not in repr(content)
+    engine = GuardedEngine(ENGINE, scope="")
+    engine.begin(content.map(lambda text: (len(text),)), SamplingParams(), grammar=None, cleared_tokens=0)
+    assert ENGINE.prompts == []
+    for value in ((1, 2), Lookalike((1, 2))):
+        with pytest.raises(TypeError, match="only held content"):
+            engine.begin(value, SamplingParams(), grammar=None, cleared_tokens=0)  # type: ignore[arg-type]
 
 
 def test_an_entry_is_made_of_cleared_content_alone() -> None:

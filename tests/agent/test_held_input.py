@@ -19,6 +19,7 @@ from agentkit import (
     Policy,
     Provenance,
     RunStatus,
+    Shield,
     ShieldInput,
     Verdict,
     tool,
@@ -66,7 +67,7 @@ def guarded(
         "stages": {stage: rules if stage == "user_input" else [] for stage in STAGES},
         "failure": {"timeout_ms": timeout_ms},
     }
-    shields = {"slow": ModelShield(judging), "quick": quick or StaticShield()}
+    shields: dict[str, Shield] = {"slow": ModelShield(judging), "quick": quick or StaticShield()}
     return Agent(engine, policy=Policy.parse(json.dumps(document)), shields=shields, **options)
 
 
