@@ -54,8 +54,7 @@ async def test_on_a_closed_engine_it_ends_with_an_error_and_can_be_dropped(open_
     begun = engine.begin(token_ids(20), SamplingParams(max_tokens=4000))
     await engine.close()
     with pytest.raises(InferenceError):
-        while True:
-            await anext(begun)
+        _ = [token async for token in begun]
     await begun.drop(keep=0)
     begun.cancel()
     with pytest.raises(InferenceError, match="closed"):
