@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -80,12 +80,6 @@ class Turn:
 
         `unsaved` returns the entries that no commit has written, `options` are what a resumed turn has to know.
         """
-        async with aclosing(self.generation.engine):
-            return await self._run(text, unsaved=unsaved, options=options, pinned=pinned)
-
-    async def _run(
-        self, text: str, *, unsaved: Callable[[], tuple[Entry, ...]], options: Mapping[str, Any], pinned: bool
-    ) -> Ending:
         decision = await self.judge.judge(Stage.USER_INPUT, text, self.author, meanwhile=self._begin_ahead)
         if decision.cleared is None:
             return Ending(status=RunStatus.BLOCKED)

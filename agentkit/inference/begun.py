@@ -58,6 +58,7 @@ class BegunGeneration:
     async def __anext__(self) -> GeneratedToken:
         if self._ended:
             raise StopAsyncIteration
+        self._ended = True  # unless a token comes, and is not the last
         token = await self._mailbox.receive()
         self._ended = token.stop_reason is not None
         return token

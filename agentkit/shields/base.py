@@ -87,12 +87,16 @@ class Verdict:
 
 
 def runs_model(shield: Shield) -> bool:
-    """Whether a shield takes about as long as a model's prefill: one with `runs_model = True`."""
+    """Whether a shield says that it runs a model, so that a verdict takes about as long as a prefill."""
     return getattr(shield, "runs_model", False) is True
 
 
 class Shield(Protocol):
-    """Judges content. Configured by a policy, run by the pipeline."""
+    """Judges content. Configured by a policy, run by the pipeline.
+
+    One that runs a model says so by a class attribute, `runs_model = True`: the agent's engine may then compute on an
+    input while the shield still judges it.
+    """
 
     async def start(self) -> None:
         """Load what the shield needs; called once, before the first check.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import ClassVar
 
 import anyio
 
@@ -51,7 +51,7 @@ class LlamaGuard:
     asked about in a prompt of its own. Content that imitates the prompt's frame is flagged whatever it says.
     """
 
-    runs_model: Final = True
+    runs_model: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -34,7 +34,7 @@ class PromptGuard:
     are trained to extremes, which leaves a threshold little to choose from.
     """
 
-    runs_model: Final = True
+    runs_model: ClassVar[bool] = True
 
     def __init__(
         self,

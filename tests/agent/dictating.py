@@ -14,14 +14,14 @@ from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingP
 from agentkit.inference.begun import BegunGeneration
 from agentkit.inference.config import EngineConfig, ModelConfig
 from agentkit.inference.engine import LocalEngine
+from agentkit.inference.llama_tensors import expected_shapes
 from agentkit.inference.model import LlamaModel
 from agentkit.testing import byte_tokenizer
 
-_HIDDEN = 16
 _CONFIG = ModelConfig(
     vocab_size=258,
-    hidden_size=_HIDDEN,
-    intermediate_size=_HIDDEN,
+    hidden_size=16,
+    intermediate_size=16,
     num_layers=1,
     num_heads=2,
     num_kv_heads=1,
@@ -36,27 +36,9 @@ _CONFIG = ModelConfig(
 
 def small_model() -> LlamaModel:
     """Return random weights for the byte tokenizer."""
-    layer = {
-        "input_layernorm": (_HIDDEN,),
-        "post_attention_layernorm": (_HIDDEN,),
-        "self_attn.q_proj": (_HIDDEN, _HIDDEN),
-        "self_attn.k_proj": (8, _HIDDEN),
-        "self_attn.v_proj": (8, _HIDDEN),
-        "self_attn.o_proj": (_HIDDEN, _HIDDEN),
-        "mlp.gate_proj": (_HIDDEN, _HIDDEN),
-        "mlp.up_proj": (_HIDDEN, _HIDDEN),
-        "mlp.down_proj": (_HIDDEN, _HIDDEN),
-    }
-    shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (_CONFIG.vocab_size, _HIDDEN),
-        "model.norm.weight": (_HIDDEN,),
-        "lm_head.weight": (_CONFIG.vocab_size, _HIDDEN),
-        **{f"model.layers.0.{name}.weight": shape for name, shape in layer.items()},
-    }
     generator = torch.Generator().manual_seed(0)
-    return LlamaModel(
-        _CONFIG, {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-    )
+    shapes = expected_shapes(_CONFIG).items()
+    return LlamaModel(_CONFIG, {name: torch.randn(shape, generator=generator) for name, shape in shapes})
 
 
 class DictatedEngine:

@@ -66,7 +66,7 @@ def edge(stage: Stage, judged_in: str, *, reaches: str, before: str = "") -> Cal
     return enter
 
 
-@edge(Stage.USER_INPUT, "loop._run", reaches="engine kv store events")
+@edge(Stage.USER_INPUT, "loop.run", reaches="engine kv store events")
 async def what_the_user_says(world: World) -> None:
     async with world.agent("Fine.") as agent:
         await world.run(agent, f"Say {CANARY}")
@@ -233,7 +233,7 @@ async def a_document_of_the_application(world: World) -> None:
             world.fails(error)
 
 
-@edge(Stage.USER_INPUT, "loop._run", reaches="helper kv engine store events", before="engine kv store events")
+@edge(Stage.USER_INPUT, "loop.run", reaches="helper kv engine store events", before="engine kv store events")
 async def a_task_for_a_sub_agent(world: World) -> None:
     world.helper_engine.replies = ["Done."]
     helper = Agent(world.helper_engine, **world.guarding).as_tool("helper", "Helps.")

@@ -15,10 +15,12 @@ from agentkit import (
     Agent,
     Document,
     Finding,
+    LocalEngine,
     Origin,
     Policy,
     Provenance,
     RunStatus,
+    SamplingParams,
     Shield,
     ShieldInput,
     Verdict,
@@ -27,7 +29,7 @@ from agentkit import (
 from agentkit.agent.events import Event, ShieldDecision
 from agentkit.testing import ScriptedEngine, StaticShield
 from tests.agent.dictating import DictatedEngine
-from tests.agent.support import STAGES, call
+from tests.agent.support import STAGES, call, policy
 from tests.inference.calling import wait_for
 
 CANARY = "xyzzy"
@@ -261,3 +263,26 @@ async def test_what_other_turns_have_in_the_cache_stays_there(engine: DictatedEn
         await agent.session("t/2").run(f"Say tea is {CANARY}")
         again = await agent.session("t/3").run("Say tea is fine")
     assert again.usage.prefilled_tokens == 1
+
+
+@pytest.mark.model
+async def test_on_the_embedded_model_the_answer_is_what_it_would_have_been() -> None:
+    engine = await LocalEngine.load("smollm2-135m-instruct")
+
+    async def judge(content: ShieldInput) -> Verdict:
+        await wait_for(engine, lambda stats: stats.active_requests == 0)
+        judged.append((await engine.stats()).cached_tokens)
+        return Verdict(flagged=False)
+
+    judged: list[int] = []
+    sampling = SamplingParams(max_tokens=12, temperature=0.8, seed=7)
+    agents = [guarded(engine, judge, sampling=sampling), Agent(engine, policy=policy(), sampling=sampling)]
+    results = []
+    for number, agent in enumerate(agents):
+        async with agent:
+            results.append(await agent.session(f"tenant-{number}/1").run("What is the capital of France?"))
+    await engine.close()
+    ahead, after = results
+    assert judged[0] >= ahead.usage.input_tokens
+    assert ahead.output == after.output
+    assert ahead.usage.output_tokens == after.usage.output_tokens

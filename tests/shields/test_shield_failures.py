@@ -110,6 +110,7 @@ async def test_prompt_guard(stage: Stage, encoder_of_nan: Path) -> None:
     assert await judge(shield, stage, SHORT, timeout_ms=9000) == (ERROR, True)  # it was not started
     await shield.start()
     assert await judge(shield, stage, SHORT, timeout_ms=9000) == (ERROR, True)
+    assert await judge(shield, stage, f"{SHORT} " * 500, timeout_ms=1) == (TIMEOUT, True)
     await shield.close()
     assert await judge(shield, stage, SHORT, timeout_ms=9000) == (ERROR, True)
 
