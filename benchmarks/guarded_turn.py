@@ -35,15 +35,15 @@ from benchmarks.guard_model import REFERENCE, THRESHOLD, guard_engine
 
 INSTRUCTIONS = "You are a helpful assistant. You explain things in plain words, and you give examples."
 QUESTIONS = (
-    "I have a small garden behind the house, about five metres by eight, with heavy soil that stays wet in spring and "
-    "dries out hard in summer. The morning sun reaches the left half, the right half is in the shade of a wall. What "
-    "could I plant there this year so that something is in flower from March to October, and what should I do about the "
-    "soil before I begin? I can spend two hours on it every weekend.",
-    "Thank you. My neighbour says that I should not dig at all, only put compost on top and let the worms do the rest. Is "
-    "that true for a soil like mine? Please tell me what speaks for it and what against it, and how long it would take "
-    "until I see a difference.",
-    "And which three of these plants would you choose if there were room for three only? Say for each why, when to plant "
-    "it, and how much water it wants in a dry summer.",
+    "I have a small garden behind the house, about five metres by eight, with heavy soil that stays wet in spring "
+    "and dries out hard in summer. The morning sun reaches the left half, the right half is in the shade of a wall. "
+    "What could I plant there this year so that something is in flower from March to October, and what should I do "
+    "about the soil before I begin? I can spend two hours on it every weekend.",
+    "Thank you. My neighbour says that I should not dig at all, only put compost on top and let the worms do the "
+    "rest. Is that true for a soil like mine? Please tell me what speaks for it and what against it, and how long "
+    "it would take until I see a difference.",
+    "And which three of these plants would you choose if there were room for three only? Say for each why, when to "
+    "plant it, and how much water it wants in a dry summer.",
 )
 HIGHEST = {"guard": 1.25}
 HIGHEST_OF_A_FILE = 1.10
@@ -71,6 +71,7 @@ class RecordedEngine(MeteredEngine):
         scope: str = "",
         public_prefix: int = 0,
     ) -> Score:
+        """Score as the engine behind does, and remember the question."""
         self.asked.append((prompt_ids, candidate_ids, public_prefix))
         return await super().score(
             prompt_ids, candidate_ids, priority=priority, scope=scope, public_prefix=public_prefix
@@ -208,7 +209,9 @@ def figures(row: Row, unguarded: Row) -> dict[str, Any]:
     """Return the medians of a row: of its turns, and of their ratio to the unguarded turn beside each."""
 
     def over_unguarded(seconds: Sequence[float]) -> float | None:
-        ratios = [one / other for one, other in zip(seconds, unguarded.seconds, strict=True)] if seconds else []
+        ratios = (
+            [one / other for one, other in zip(seconds, unguarded.seconds, strict=True)] if seconds else []
+        )
         return round(statistics.median(ratios), 3) if ratios else None
 
     return {
@@ -221,7 +224,9 @@ def figures(row: Row, unguarded: Row) -> dict[str, Any]:
 
 
 def table(measured: dict[str, Any]) -> str:
-    lines = [f"{'policy':<22}{'turn':>9}{'over unguarded':>16}{'guard alone':>13}{'guard tokens':>14}{'target':>8}"]
+    lines = [
+        f"{'policy':<22}{'turn':>9}{'over unguarded':>16}{'guard alone':>13}{'guard tokens':>14}{'target':>8}"
+    ]
     for row in measured["rows"]:
         target = highest(row["policy"])
         lines.append(
@@ -241,19 +246,21 @@ def highest(name: str) -> float | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default=EMBEDDED_MODEL, help="any model reference")
     parser.add_argument("--repetitions", type=int, default=5, help="conversations of three turns each")
     parser.add_argument("--output-tokens", type=int, default=192, help="at most, of each answer")
-    parser.add_argument("--segment-tokens", type=int, default=48, help="how much of an answer is judged at a time")
+    parser.add_argument(
+        "--segment-tokens", type=int, default=48, help="how much of an answer is judged at a time"
+    )
     parser.add_argument("--policy", action="append", default=[], metavar="NAME=FILE", help="one more row")
     arguments = parser.parse_args()
     measured = anyio.run(measure, arguments)
     print(json.dumps(measured, indent=2))
     print(table(measured))
-    missed = [
-        row for row in measured["rows"] if row["ratio"] > (highest(row["policy"]) or float("inf"))
-    ]
+    missed = [row for row in measured["rows"] if row["ratio"] > (highest(row["policy"]) or float("inf"))]
     return 1 if missed else 0
 
 
