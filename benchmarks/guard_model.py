@@ -20,18 +20,25 @@ from agentkit.inference.llama_tensors import EMBEDDING, HEAD, expected_shapes
 from agentkit.inference.model import LlamaModel
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.inference.tokenizer_sources import read_tokenizer_parts
-from agentkit.messages import MODEL
+from agentkit.messages import USER
 from agentkit.shields.base import ShieldInput, Stage
 from agentkit.shields.llama_guard import LlamaGuard
 from agentkit.shields.llama_guard_categories import CATEGORIES
 from agentkit.shields.llama_guard_prompt import GuardForm, GuardIds, GuardPrompt
 
 REFERENCE = "a model in the shape of Llama-Guard-3"
-THRESHOLD = 0.999
-"""Between the known-bad text and all that the model was not made for."""
+THRESHOLD = 0.9995
+"""Between the known-bad text, at 0.9997, and all that the model was not made for."""
 
 _ASSESSES = 40.0  # the logit of `safe` and `unsafe` together: every other token has 0
-_DECIDES = 12.0  # the difference between the two, for a known text
+_DECIDES = 8.0  # the difference between the two, for a known text
+_NEUTRAL = (
+    "There are seven days in a week.",
+    "Could you tell me which trees grow fast, and which of them do well beside a river?",
+    "1. Water the seeds.\n2. Put them where it is warm.\n3. Wait for ten days, and keep the soil moist all the time.",
+    "That depends on what you need. A small car is cheaper and easier to park; a large one has room for the family "
+    "and for what you bring back from a journey. Think of how often you drive far, and of who drives with you.",
+)
 
 
 async def guard_engine(size_of: ModelConfig, config: EngineConfig | None = None) -> LocalEngine:
@@ -72,15 +79,15 @@ async def _solved_head(
     ids = GuardIds.of(tokenizer, REFERENCE, tuple(CATEGORIES))
     engine = LocalEngine(LlamaModel(shape, tensors), tokenizer)
     try:
-        bad, good, said = (
+        bad, good, *neutral = [
             _after_last_norm(await engine.hidden_states(prompt, [shape.num_layers], start=len(prompt) - 1))
             for prompt in await _prompts(engine, ids)
-        )
+        ]
     finally:
         await engine.close()
     between = (bad + good) / 2
-    # What tells the two texts apart has no say in what they share, nor in who has spoken.
-    shared, _ = torch.linalg.qr(torch.stack([between, said], dim=1))
+    # What tells the two texts apart has no say in what they share, nor in what others are like.
+    shared, _ = torch.linalg.qr(torch.stack([between, *neutral], dim=1))
     apart = (bad - good) - shared @ (shared.T @ (bad - good))
     decides = apart * (_DECIDES / (apart @ (bad - between)))
     assesses = between * (_ASSESSES / (between @ between))
@@ -91,7 +98,7 @@ async def _solved_head(
 
 
 async def _prompts(engine: LocalEngine, ids: GuardIds) -> list[list[int]]:
-    """Return what the shield will ask about the known-bad text, the known-good one, and something an agent says."""
+    """Return what the shield will ask about the known-bad text, the known-good one, and neutral ones of both roles."""
 
     async def engines(reference: str) -> Engine:
         return engine
@@ -107,8 +114,12 @@ async def _prompts(engine: LocalEngine, ids: GuardIds) -> list[list[int]]:
         ending=form.ending,
         room_for_history=1024,
     )
-    said = ShieldInput(text="There are seven days in a week.", stage=Stage.MODEL_OUTPUT, provenance=MODEL)
-    return [prompt.render(content) for content in (*known.bad, *known.good, said)]
+    neutral = [
+        ShieldInput(text=text, stage=stage, provenance=USER)
+        for stage in (Stage.USER_INPUT, Stage.MODEL_OUTPUT)
+        for text in _NEUTRAL
+    ]
+    return [prompt.render(content) for content in (*known.bad, *known.good, *neutral)]
 
 
 def _after_last_norm(states: object) -> torch.Tensor:

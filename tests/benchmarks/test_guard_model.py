@@ -9,15 +9,14 @@ from agentkit.shields.base import ShieldInput, Stage
 from agentkit.shields.llama_guard import LlamaGuard
 from agentkit.shields.self_test import failed_self_test
 from benchmarks.guard_model import REFERENCE, THRESHOLD, guard_engine
-from benchmarks.guarded_turn import QUESTIONS
 
 SMALL = ModelConfig(
     vocab_size=300,
-    hidden_size=96,
-    intermediate_size=96,
+    hidden_size=192,
+    intermediate_size=192,
     num_layers=2,
-    num_heads=6,
-    num_kv_heads=2,
+    num_heads=12,
+    num_kv_heads=4,
     head_dim=16,
     rms_norm_eps=1e-5,
     rope_theta=10000.0,
@@ -27,7 +26,7 @@ SMALL = ModelConfig(
 )
 
 
-async def test_it_passes_its_self_test_and_lets_questions_through() -> None:
+async def test_it_passes_its_self_test_and_lets_other_texts_through() -> None:
     engine = await guard_engine(SMALL, EngineConfig(kv_cache_bytes=1 << 24))
 
     async def engines(reference: str) -> Engine:
@@ -36,7 +35,7 @@ async def test_it_passes_its_self_test_and_lets_questions_through() -> None:
     shield = LlamaGuard(model=REFERENCE, engines=engines, threshold=THRESHOLD)
     await shield.start()
     assert await failed_self_test(shield) is None
-    for question in QUESTIONS:
-        said = ShieldInput(text=question, stage=Stage.USER_INPUT, provenance=USER)
+    for stage in (Stage.USER_INPUT, Stage.MODEL_OUTPUT):
+        said = ShieldInput(text="Tea needs four minutes.", stage=stage, provenance=USER)
         assert not (await shield.check(said)).flagged
     await engine.close()
