@@ -1,4 +1,8 @@
-"""Content that shields have let through. Only the holder of the one seal can make it; every door asks for it."""
+"""Content that shields have let through, or still judge. Only the holder of the one seal can make it.
+
+Every door asks for `Cleared` content. One takes `Held` content as well: an engine on this machine may begin to compute
+on it, and gives nothing of what it computes before it is asked again, with the same content cleared.
+"""
 
 from __future__ import annotations
 
@@ -71,6 +75,47 @@ class Cleared(Generic[T_co]):
 
     def __repr__(self) -> str:
         return f"Cleared({type(self.value).__name__})"
+
+
+@final
+class Held(Generic[T_co]):
+    """A value that some shields have let through while others still judge it. Nobody can read it but one door.
+
+    It never becomes cleared: what a verdict clears is made anew. `map` re-expresses it, as that of `Cleared` does.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T_co, *, seal: Seal) -> None:
+        if seal is not _SEAL:
+            raise TypeError("only the shield pipeline can hold content")
+        object.__setattr__(self, "_value", value)
+
+    def map(self, express: Callable[[T_co], U]) -> Held[U]:
+        """Return the same content in another form, held as well."""
+        value: T_co = self._value  # type: ignore[attr-defined]  # set through object.__setattr__
+        return Held(express(value), seal=_SEAL)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("Held content cannot be changed")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Held content cannot be pickled or copied; judge the content again")
+
+    def __repr__(self) -> str:
+        return "Held(...)"
+
+
+def require_held(content: Held[T]) -> T:
+    """Return the value behind the argument of the one door that computes ahead of a verdict.
+
+    Raises:
+        TypeError: if the content is not held by the pipeline. The content is not named in the error.
+    """
+    if type(content) is not Held:
+        raise TypeError(f"this door takes only held content, got {_kind(content)}")
+    value: T = content._value  # type: ignore[attr-defined]  # set through object.__setattr__
+    return value
 
 
 def require_cleared(content: Cleared[T]) -> T:

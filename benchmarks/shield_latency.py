@@ -31,6 +31,7 @@ from rich.table import Table
 from agentkit.inference.base import Engine
 from agentkit.messages import USER
 from agentkit.shields.base import BatchShield, Shield, ShieldInput, Stage
+from agentkit.shields.engine_address import EngineAddress
 from agentkit.shields.registry import find_shield
 from benchmarks.shield_quality import library_sources
 
@@ -57,7 +58,7 @@ async def _started(name: str, encoder: Path) -> Shield:
     return shield
 
 
-async def _random_guard(reference: str) -> Engine:
+async def _random_guard(reference: str | EngineAddress) -> Engine:
     from benchmarks.guard_models import llama_guard_engine  # torch, for the one shield that asks for it
 
     return llama_guard_engine()

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from agentkit.cleared import Cleared, Seal, claim_seal, require_cleared
+from agentkit.cleared import Cleared, Held, Seal, claim_seal, require_cleared
 from agentkit.messages import USER
 from agentkit.shields import Pipeline, Policy, ShieldInput, Stage
 
@@ -39,6 +39,8 @@ def test_it_cannot_be_built_without_the_seal(seal: Any) -> None:
         Cleared("text", seal=seal)
     with pytest.raises(TypeError):
         Cleared("text")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="only the shield pipeline"):
+        Held("text", seal=seal)
 
 
 def test_it_cannot_be_pickled_or_copied(cleared: Cleared[str]) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
 import pytest
-from opentelemetry import metrics, trace
+from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agentkit import InferenceError, RunStatus, TextDelta, telemetry, tool
@@ -28,22 +26,6 @@ def look_up(topic: str) -> str:
     if "broken" in topic:
         raise ValueError(f"no shelf for {topic}")
     return f"All about {topic}, and more {SECRET}."
-
-
-@pytest.fixture(scope="module")
-def provider() -> TracerProvider:
-    """The tracer provider of this process, which OpenTelemetry lets us set once."""
-    provider = TracerProvider(shutdown_on_exit=False)
-    trace.set_tracer_provider(provider)
-    return provider
-
-
-@pytest.fixture
-def spans(provider: TracerProvider) -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    yield exporter
-    exporter.shutdown()
 
 
 @pytest.fixture(scope="module")

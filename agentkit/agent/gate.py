@@ -65,8 +65,10 @@ class OutputGate:
         if self.state is not GateState.OPEN:
             return
         self._text += rest
-        if self._text:
+        if rest or self._unjudged_tokens:
             await self._release(final=True)
+        elif self._cleared is not None:  # the last segment ended where the answer does
+            await self._show(self._cleared, final=True)
 
     async def _release(self, *, final: bool) -> None:
         self._unjudged_tokens = 0
@@ -76,12 +78,16 @@ class OutputGate:
         if decision.cleared is None:
             self.state = GateState.BLOCKED
             return
-        visible = decision.cleared.value
-        if decision.action is Action.WITHHOLD or not visible.startswith(self._emitted):
+        if decision.action is Action.WITHHOLD or not decision.cleared.value.startswith(self._emitted):
             await self._withhold(decision.cleared)
             return
+        await self._show(decision.cleared, final=final)
+
+    async def _show(self, cleared: Cleared[str], *, final: bool) -> None:
+        """Show more of what was cleared: all of it, or up to its last whole word."""
+        visible = cleared.value
         end = len(visible) if final else end_of_whole_words(visible)
-        await self._emit(decision.cleared, start=len(self._emitted), end=end)
+        await self._emit(cleared, start=len(self._emitted), end=end)
         self._emitted = visible[: max(end, len(self._emitted))]
 
     async def _withhold(self, cleared: Cleared[str]) -> None:

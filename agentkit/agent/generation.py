@@ -11,11 +11,11 @@ from agentkit.agent.doors import GuardedEngine
 from agentkit.agent.events import EventSink
 from agentkit.agent.gate import GateState, OutputGate
 from agentkit.agent.judge import Judge
-from agentkit.cleared import Cleared
-from agentkit.inference.base import SamplingParams, StopReason, Usage
+from agentkit.cleared import Cleared, Held
+from agentkit.inference.base import Grammar, SamplingParams, StopReason, Usage
 from agentkit.inference.formats.base import Format, ParsedOutput, ToolChoice
 from agentkit.memory.transcript import Transcript
-from agentkit.messages import MODEL, ToolSpec
+from agentkit.messages import MODEL, Message, ToolSpec
 from agentkit.shields.base import Stage
 from agentkit.shields.decision import Decision
 
@@ -63,20 +63,17 @@ class Generation:
 
     async def step(self, transcript: Transcript, params: SamplingParams, choice: ToolChoice) -> Step:
         """Generate after the transcript; what the user may see is told as it is cleared."""
-        header = self._header(transcript)
+        header = self._header(transcript.messages)
         prompt = transcript.prompt().map(lambda ids: (*ids, *header))
         tools = self.tools.value
         parser = self.format.parser(tools if choice is not ToolChoice.NONE else ())
         decoder = self.format.output_decoder()
         gate = OutputGate(self._judge_output, self.sink, segment_tokens=self.segment_tokens)
-        grammar = self.format.call_grammar(
-            tools, choice, max_calls=self.calls_per_step, answer_schema=self.answer_schema
-        )
-        stopping = replace(params, stop_ids=params.stop_ids | self.format.stop_ids)
         ids: list[int] = []
         stop_reason: StopReason | None = None
         usage: Usage | None = None
-        async with aclosing(self.engine.generate(prompt, stopping, grammar=grammar)) as tokens:
+        asked = self.engine.generate(prompt, self._stopping(params), grammar=self._grammar(choice))
+        async with aclosing(asked) as tokens:
             async for token in tokens:
                 ids.append(token.id)
                 await gate.push(parser.feed(decoder.feed(token.id)))
@@ -98,6 +95,21 @@ class Generation:
             usage=usage or _least_usage(prompt.value, ids),
         )
 
+    def begin(
+        self, transcript: Transcript, said: Held[Message], params: SamplingParams, choice: ToolChoice
+    ) -> None:
+        """Have the engine begin the step that will follow if what was said is cleared as it is.
+
+        Raises:
+            InferenceError, ConfigurationError: if that step cannot be generated.
+        """
+        self.engine.begin(
+            said.map(lambda message: self._prompt_with(transcript, message)),
+            self._stopping(params),
+            grammar=self._grammar(choice),
+            cleared_tokens=len(transcript.ids),
+        )
+
     async def forget(self, step: Step) -> None:
         """Drop an output that does not stay in the context from the engine's cache."""
         await self.engine.forget((*step.prompt.value, *step.ids), len(step.prompt.value))
@@ -105,8 +117,22 @@ class Generation:
     async def _judge_output(self, text: str) -> Decision:
         return await self.judge.judge(Stage.MODEL_OUTPUT, text, MODEL)
 
-    def _header(self, transcript: Transcript) -> list[int]:
-        messages = transcript.messages
+    def _prompt_with(self, transcript: Transcript, message: Message) -> tuple[int, ...]:
+        messages = (*transcript.messages, message)
+        rendered = self.format.render(
+            messages, tools=self.tools.value, start=len(messages) - 1, add_generation_prompt=False
+        )
+        return (*transcript.ids, *rendered, *self._header(messages))
+
+    def _stopping(self, params: SamplingParams) -> SamplingParams:
+        return replace(params, stop_ids=params.stop_ids | self.format.stop_ids)
+
+    def _grammar(self, choice: ToolChoice) -> Grammar | None:
+        return self.format.call_grammar(
+            self.tools.value, choice, max_calls=self.calls_per_step, answer_schema=self.answer_schema
+        )
+
+    def _header(self, messages: Sequence[Message]) -> list[int]:
         return self.format.render(messages, tools=self.tools.value, start=len(messages))
 
 

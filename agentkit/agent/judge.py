@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -11,7 +11,7 @@ from agentkit.agent.events import EventSink
 from agentkit.agent.logbook import Logbook
 from agentkit.agent.metering import counting_shield_tokens
 from agentkit.agent.result import UsageMeter
-from agentkit.cleared import Cleared
+from agentkit.cleared import Cleared, Held
 from agentkit.memory.journal import DecisionMade
 from agentkit.memory.transcript import Transcript
 from agentkit.messages import Provenance
@@ -43,9 +43,18 @@ class Judge:
         self.decisions = list(earlier)
 
     async def judge(
-        self, stage: Stage, text: str, provenance: Provenance, *, language: str | None = None
+        self,
+        stage: Stage,
+        text: str,
+        provenance: Provenance,
+        *,
+        language: str | None = None,
+        meanwhile: Callable[[Held[str]], None] | None = None,
     ) -> Decision:
-        """Judge one piece of content, with the conversation so far beside it; the decision has an id."""
+        """Judge one piece of content, with the conversation so far beside it; the decision has an id.
+
+        `meanwhile` is given the text, held, while shields that run a model still judge it; see `Pipeline.judge`.
+        """
         content = ShieldInput(
             text=text,
             stage=stage,
@@ -57,7 +66,7 @@ class Judge:
         started = perf_counter()
         with telemetry.span(telemetry.SPAN_SHIELDS, **{telemetry.ATTR_STAGE: stage.value}) as span:
             with counting_shield_tokens() as count:
-                decision = await self._pipeline.judge(content)
+                decision = await self._pipeline.judge(content, meanwhile=meanwhile)
             span.set_attribute(telemetry.ATTR_ACTION, decision.action.value)
             if decision.shield is not None:
                 span.set_attribute(telemetry.ATTR_SHIELD, decision.shield)

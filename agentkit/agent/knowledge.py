@@ -144,9 +144,14 @@ class Recall:
         self._knowledge = knowledge
         self._limit = limit
 
+    @property
+    def is_active(self) -> bool:
+        """Whether anything is looked up at all."""
+        return self._knowledge is not None and self._limit > 0
+
     async def notes(self, text: str) -> Notes | None:
         """Return what is known about a text, as one message."""
-        if self._knowledge is None or self._limit == 0:
+        if self._knowledge is None or not self.is_active:
             return None
         return await self._knowledge.context_for(text, limit=self._limit)
 

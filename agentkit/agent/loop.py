@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,7 +24,8 @@ from agentkit.agent.room import Room
 from agentkit.agent.run import TurnControl
 from agentkit.agent.taint import Taint
 from agentkit.agent.writer import Writer
-from agentkit.cleared import Cleared
+from agentkit.cleared import Cleared, Held
+from agentkit.errors import ConfigurationError, InferenceError
 from agentkit.inference.base import SamplingParams, Usage
 from agentkit.inference.formats.base import ToolChoice
 from agentkit.memory.journal import InputAccepted, StepGenerated
@@ -79,7 +80,7 @@ class Turn:
 
         `unsaved` returns the entries that no commit has written, `options` are what a resumed turn has to know.
         """
-        decision = await self.judge.judge(Stage.USER_INPUT, text, self.author)
+        decision = await self.judge.judge(Stage.USER_INPUT, text, self.author, meanwhile=self._begin_ahead)
         if decision.cleared is None:
             return Ending(status=RunStatus.BLOCKED)
         asked = decision.cleared.map(self._asked)
@@ -217,6 +218,14 @@ class Turn:
         if not own:
             await self.generation.forget(step)
         return entry
+
+    def _begin_ahead(self, said: Held[str]) -> None:
+        """Have the first step computed while shields judge what was said; if it cannot be, nothing is lost."""
+        if self.recall.is_active:
+            return  # what will stand behind it is not known yet
+        with suppress(InferenceError, ConfigurationError):
+            first = self._params(self.budget.steps)
+            self.generation.begin(self.transcript, said.map(self._asked), first, self._choice())
 
     def _asked(self, said: str) -> Message:
         """Return what the turn begins with as a message."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any, Final
@@ -200,7 +200,8 @@ class _Runner:
         """Run the turn to its end, the limit of seconds, or its own cancellation."""
         with self._control.scope:
             with anyio.move_on_after(self._limits.seconds):
-                return await work(self._turn)
+                async with aclosing(self._turn.generation.engine):
+                    return await work(self._turn)
             return Ending(status=RunStatus.LIMIT_REACHED, limit="seconds")
         return Ending(status=RunStatus.CANCELLED)
 

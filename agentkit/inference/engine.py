@@ -6,11 +6,10 @@ The async face of one worker thread, which owns the device: the event loop only 
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import anyio.to_thread
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 
 from agentkit.errors import InferenceError, KVFileError
 from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingParams, Score, Usage
+from agentkit.inference.begun import BegunGeneration, submitted
 from agentkit.inference.bounds import Bounds
 from agentkit.inference.config import EngineConfig
 from agentkit.inference.generation import GenerationRequest
@@ -32,7 +32,7 @@ from agentkit.inference.loading import (
 )
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
-from agentkit.inference.request import HiddenStatesRequest, PrefillRequest, Request, ScoreRequest
+from agentkit.inference.request import HiddenStatesRequest, PrefillRequest, ScoreRequest
 from agentkit.inference.saved_kv import SavedKV, Warmth
 from agentkit.inference.scheduler import Scheduler
 from agentkit.inference.speculation import Speculation
@@ -143,6 +143,30 @@ class LocalEngine:
         public_prefix: int = 0,
     ) -> AsyncGenerator[GeneratedToken, None]:
         """Generate after the prompt, as `Engine.generate` promises; begins when the first token is asked for."""
+        begun = self.begin(
+            prompt_ids, params, grammar=grammar, priority=priority, scope=scope, public_prefix=public_prefix
+        )
+        try:
+            async for token in begun:
+                yield token
+        finally:
+            begun.cancel()
+
+    def begin(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        grammar: Grammar | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        scope: str = "",
+        public_prefix: int = 0,
+    ) -> BegunGeneration:
+        """Begin to generate after the prompt at once, whether or not anybody waits for the tokens.
+
+        Raises:
+            ContextLengthError, InferenceError: as `generate`.
+        """
         self._bounds.check_prompt(prompt_ids, public_prefix=public_prefix)
         self._bounds.check_ids("stop", sorted(params.stop_ids))
         mailbox: Mailbox[GeneratedToken] = Mailbox()
@@ -157,12 +181,7 @@ class LocalEngine:
             mailbox=mailbox,
             public_prefix=public_prefix,
         )
-        with self._submitted(request):
-            while True:
-                token = await mailbox.receive()
-                yield token
-                if token.stop_reason is not None:
-                    return
+        return BegunGeneration(request, mailbox, worker=self._worker, scheduler=self._open().scheduler)
 
     async def score(
         self,
@@ -187,7 +206,7 @@ class LocalEngine:
             mailbox=mailbox,
             public_prefix=public_prefix,
         )
-        with self._submitted(request):
+        with submitted(request, self._worker, self._open().scheduler):
             return await mailbox.receive()
 
     async def forget(self, ids: Sequence[int], *, keep: int, scope: str = "") -> None:
@@ -247,7 +266,7 @@ class LocalEngine:
         request = HiddenStatesRequest(
             ids, layers, start=start, priority=priority, scope=scope, mailbox=mailbox
         )
-        with self._submitted(request):
+        with submitted(request, self._worker, self._open().scheduler):
             return (await mailbox.receive()).numpy()
 
     async def save_kv(self, ids: Sequence[int], path: str | Path, *, scope: str = "") -> int:
@@ -298,7 +317,7 @@ class LocalEngine:
         if loaded < len(ids):
             mailbox: Mailbox[Usage] = Mailbox()
             request = PrefillRequest(ids, priority=Priority.BACKGROUND, scope=scope, mailbox=mailbox)
-            with self._submitted(request):
+            with submitted(request, self._worker, self._open().scheduler):
                 await mailbox.receive()
         return Warmth(
             cached_tokens=cached,
@@ -320,17 +339,6 @@ class LocalEngine:
         self._worker.close()
         self._core = None
         await anyio.to_thread.run_sync(self._worker.join)
-
-    @contextmanager
-    def _submitted(self, request: Request[Any]) -> Iterator[None]:
-        """Have a request served until the block ends, however it does."""
-        scheduler = self._open().scheduler
-        self._worker.post(lambda: scheduler.submit(request))
-        try:
-            yield
-        finally:
-            with suppress(InferenceError):  # closed: every request has ended
-                self._worker.post(lambda: scheduler.cancel(request))
 
     def _open(self) -> _Core:
         if self._core is None:

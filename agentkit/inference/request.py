@@ -66,6 +66,11 @@ class Request(ABC, Generic[T]):
         return len(self.ids) - 1
 
     @property
+    def found_tokens(self) -> int | None:
+        """How many of the leading ids were cached when it began; None before that."""
+        return None if self._started_at is None else self._cached_tokens
+
+    @property
     def pending(self) -> int:
         """How many ids are still to be computed."""
         return len(self.ids) - (0 if self.kv is None else self.kv.length)

@@ -93,8 +93,17 @@ class Verdict:
             raise ShieldError("verdict.flagged is True, so verdict.judged must be True")
 
 
+def runs_model(shield: Shield) -> bool:
+    """Whether a shield says that it runs a model, so that a verdict takes about as long as a prefill."""
+    return getattr(shield, "runs_model", False) is True
+
+
 class Shield(Protocol):
-    """Judges content. Configured by a policy, run by the pipeline."""
+    """Judges content. Configured by a policy, run by the pipeline.
+
+    One that runs a model says so by a class attribute, `runs_model = True`: the agent's engine may then compute on an
+    input while the shield still judges it.
+    """
 
     async def start(self) -> None:
         """Load what the shield needs; called once, before the first check.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import anyio
 
@@ -53,6 +54,7 @@ class LlamaGuard:
     """
 
     EXACTLY_ONE = ("model", "engine")
+    runs_model: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -6,18 +6,19 @@ Knows what a verdict leads to; not how a shield reaches one, nor what the caller
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import chain
 from types import TracebackType
-from typing import Final, Self, assert_never
+from typing import Any, Final, Self, assert_never
 
 import anyio
 
-from agentkit.cleared import Cleared, claim_seal
+from agentkit.cleared import Cleared, Held, claim_seal
 from agentkit.errors import ConfigurationError, ShieldError
 from agentkit.shields.audit_sink import AuditSink
-from agentkit.shields.base import Action, Finding, Shield, ShieldInput, Stage
+from agentkit.shields.base import Action, Finding, Shield, ShieldInput, Stage, runs_model
 from agentkit.shields.check import Check, run_checks
 from agentkit.shields.decision import Ask, Decision, Escalation, EscalationRequest, Outcome, OutcomeStatus
 from agentkit.shields.policy import Policy
@@ -118,17 +119,22 @@ class Pipeline:
     ) -> None:
         await self.close()
 
-    async def judge(self, content: ShieldInput) -> Decision:
+    async def judge(
+        self, content: ShieldInput, *, meanwhile: Callable[[Held[str]], None] | None = None
+    ) -> Decision:
         """Run the shields of the content's stage, all at once; the strictest outcome decides.
 
         A shield that breaks, is late or answers nonsense leads to the policy's failure action. May be called
         concurrently.
 
+        With `meanwhile`, shields that run no model judge first. If they let the text through as it is and others
+        are still to judge it, `meanwhile` is given the text, held, before those begin.
+
         Raises:
             ConfigurationError: if the pipeline was not started, or is closed.
             StoreError: if the decision cannot be put on record.
         """
-        [decision] = await self.judge_batch([content])
+        [decision] = await self._judge([content], meanwhile)
         return decision
 
     async def judge_batch(self, contents: Sequence[ShieldInput]) -> list[Decision]:
@@ -140,13 +146,18 @@ class Pipeline:
             ConfigurationError: if the pipeline was not started, or is closed, or the stages differ.
             StoreError: if a decision cannot be put on record.
         """
+        return await self._judge(contents, None)
+
+    async def _judge(
+        self, contents: Sequence[ShieldInput], meanwhile: Callable[[Held[str]], None] | None
+    ) -> list[Decision]:
         if self._shields is None:
             raise ConfigurationError("the shield pipeline is not running; use `async with Pipeline(policy)`")
         stages = {content.stage for content in contents}
         if len(stages) > 1:
             raise ConfigurationError(f"a batch is of one stage, got {', '.join(sorted(stages))}")
         decisions = []
-        judged = await self._run_shields(self._shields, contents) if contents else []
+        judged = await self._run_shields(self._shields, contents, meanwhile) if contents else []
         for content, outcomes in zip(contents, judged, strict=True):
             decision = await self._decide(content, outcomes)
             if self._audit is not None:
@@ -180,26 +191,31 @@ class Pipeline:
             )
 
     async def _run_shields(
-        self, shields: Mapping[str, Shield], contents: Sequence[ShieldInput]
+        self,
+        shields: Mapping[str, Shield],
+        contents: Sequence[ShieldInput],
+        meanwhile: Callable[[Held[str]], None] | None,
     ) -> list[list[_Judged]]:
         """Run the rules beside each other; return for each content what each rule led to."""
         rules = self._policy.rules(contents[0].stage)
-        checks: dict[int, list[Check]] = {}
+        judged: dict[int, list[_Judged]] = {}
 
-        async def run(index: int, rule: Rule) -> None:
+        async def run(index: int) -> None:
+            rule = rules[index]
             seconds = self._policy.failure.timeout_ms / 1000
-            checks[index] = await run_checks(shields[rule.shield], contents, seconds)
+            checks = await run_checks(shields[rule.shield], contents, seconds)
+            judged[index] = [self._judged(rule, check) for check in checks]
 
-        if len(rules) == 1:
-            await run(0, rules[0])  # nothing runs beside it
-        else:
-            async with anyio.create_task_group() as group:
-                for index, rule in enumerate(rules):
-                    group.start_soon(run, index, rule)
-        return [
-            [self._judged(rule, checks[index][row]) for index, rule in enumerate(rules)]
-            for row in range(len(contents))
+        slow = [
+            index
+            for index, rule in enumerate(rules)
+            if meanwhile is not None and runs_model(shields[rule.shield])
         ]
+        await _at_once(run, [index for index in range(len(rules)) if index not in slow])
+        if meanwhile is not None and slow and _leaves_as_it_is(chain.from_iterable(judged.values())):
+            meanwhile(Held(contents[0].text, seal=_SEAL))
+        await _at_once(run, slow)
+        return [[judged[index][row] for index in range(len(rules))] for row in range(len(contents))]
 
     def _judged(self, rule: Rule, check: Check) -> _Judged:
         verdict, action = check.verdict, self._action(rule, check)
@@ -293,6 +309,21 @@ async def _close(name: str, shield: Shield) -> None:
             await shield.close()
     except Exception as exc:
         raise ShieldError(f"shield {name!r} could not be closed: {type(exc).__name__}") from exc
+
+
+async def _at_once(run: Callable[[int], Coroutine[Any, Any, None]], indices: Sequence[int]) -> None:
+    if len(indices) == 1:
+        await run(indices[0])  # nothing runs beside it
+        return
+    async with anyio.create_task_group() as group:
+        for index in indices:
+            group.start_soon(run, index)
+
+
+def _leaves_as_it_is(judged: Iterable[_Judged]) -> bool:
+    """Whether the text goes on unchanged, as far as these have a say in it."""
+    strictest = _strictest([one for one in judged if not one.outcome.shadow])
+    return strictest is None or strictest.action is Action.ANNOTATE
 
 
 def _strictest(judged: Sequence[_Judged]) -> Outcome | None:

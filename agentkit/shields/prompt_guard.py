@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -40,6 +40,7 @@ class PromptGuard:
     """
 
     EXACTLY_ONE = ("model", "engine")
+    runs_model: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -41,7 +42,7 @@ def main() -> int:
             anyio.run(_round, name, postgres, used, killed, arguments.sessions, arguments.seconds)
             for name, (used, killed) in rounds.items()
         ]
-    report = {"machine": machine(), "sessions": arguments.sessions, "rounds": rows}
+    report = {"machine": machine(os.cpu_count() or 1), "sessions": arguments.sessions, "rounds": rows}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=1) + "\n")
     print("\n".join(_table(rows)))

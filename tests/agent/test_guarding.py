@@ -16,12 +16,9 @@ from agentkit import (
     TextDelta,
     tool,
 )
-from agentkit.agent.doors import GuardedEngine
-from agentkit.agent.events import EventSink
-from agentkit.inference.base import SamplingParams
-from agentkit.memory import MemoryStore, Transcript
-from agentkit.messages import Message, Role
-from agentkit.testing import FailingShield, ScriptedEngine, StaticShield
+from agentkit.memory import MemoryStore
+from agentkit.messages import Role
+from agentkit.testing import FailingShield, StaticShield
 from tests.agent.support import STAGES, call, policy, policy_of, scripted
 
 CANARY = "xyzzy"
@@ -304,16 +301,3 @@ async def test_a_tainted_context_asks_before_it_writes():
     async with agent:
         await agent.run("Send twice")
     assert RUNS == ["first"]  # the first result is untrusted content
-
-
-@pytest.mark.parametrize("value", ["text", ("text",), Message.user("hi")])
-async def test_doors_take_only_cleared_content(value: object):
-    async def ignore(event: object) -> None: ...
-
-    engine = GuardedEngine(ScriptedEngine([]), scope="")
-    with pytest.raises(TypeError, match="only cleared content"):
-        engine.generate(value, SamplingParams(), grammar=None)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="only cleared content"):
-        Transcript().append(value, [1])  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="only cleared content"):
-        await EventSink(ignore).emit(value)  # type: ignore[arg-type]

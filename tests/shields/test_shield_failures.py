@@ -16,13 +16,15 @@ from agentkit.errors import ConfigurationError, InferenceError
 from agentkit.inference.base import Engine, Priority, Score, Usage
 from agentkit.shields import OutcomeStatus, Pipeline, Shield, Stage
 from agentkit.shields.prompt_guard import PromptGuard
-from agentkit.shields.registry import find_shield
+from agentkit.shields.registry import BUILT_IN, find_shield
 from tests.inference.encoders import build_encoder
 from tests.shields.fakes import AnsweringShield, content_at, policy_for
 from tests.shields.guarding import SAFE, ScoringEngine
 
 ERROR, TIMEOUT = OutcomeStatus.ERROR, OutcomeStatus.TIMEOUT
 SHORT = "some text"
+WITH_A_MODEL = {"llama_guard", "prompt_guard"}
+"""The built-in shields that fail in ways of their own; every other one is in the table without being named."""
 ENGINE_FAILURES = {
     "raises": ERROR,
     "times out": TIMEOUT,
@@ -108,6 +110,7 @@ async def test_prompt_guard(stage: Stage, encoder_of_nan: Path) -> None:
     assert await judge(shield, stage, SHORT, timeout_ms=9000) == (ERROR, True)  # it was not started
     await shield.start()
     assert await judge(shield, stage, SHORT, timeout_ms=9000) == (ERROR, True)
+    assert await judge(shield, stage, f"{SHORT} " * 500, timeout_ms=1) == (TIMEOUT, True)
     await shield.close()
     assert await judge(shield, stage, SHORT, timeout_ms=9000) == (ERROR, True)
 
@@ -120,7 +123,9 @@ async def test_a_prompt_guard_that_gives_nan_does_not_start(encoder_of_nan: Path
 
 
 @pytest.mark.parametrize("stage", Stage)
-@pytest.mark.parametrize("use", ["instruction_override", "secrets", "pii", "code_shield"])
+@pytest.mark.parametrize(
+    "use", sorted(BUILT_IN.keys() - WITH_A_MODEL - {"semgrep"})
+)  # which test_semgrep.py breaks
 async def test_a_shield_without_a_model(use: str, stage: Stage) -> None:
     shield = find_shield(use).build({})
     await shield.start()

@@ -13,7 +13,8 @@ import pytest
 import respx
 
 from agentkit.errors import ConfigurationError, ToolError
-from agentkit.tools.builtin.service import MAX_BODY_BYTES, Service, read_key, retry_after
+from agentkit.retry_after import retry_after
+from agentkit.tools.builtin.service import MAX_BODY_BYTES, Service, read_key
 
 URL = "https://service.test/ask"
 KEY = "secret-key-123"

@@ -3,8 +3,8 @@
 Behaviours: `plain`; `changing` describes its tool in other words after each call, and gives notice; `endless` lists
 pages without end; `silent` never answers; `garbage` writes what is no message; `stubborn` does not go when it is asked
 to; `forgetful` says after its first call that it knows no session; `poisoned` describes its tool with an order to the
-model; `lossy` no longer lists its tool after a call, and gives notice; `METHOD` with a slash asks its client that, and
-tells what came back.
+model; `backwards` turns the text around; `lossy` no longer lists its tool after a call, and gives notice; `METHOD` with
+a slash asks its client that, and tells what came back.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
             calls += 1
             if BEHAVIOUR == "lossy" and calls > 1:
                 return None
-            text = f"{os.getpid()} {params['arguments']['text']}"
+            said = params["arguments"]["text"]
+            text = f"{os.getpid()} {said[::-1] if BEHAVIOUR == 'backwards' else said}"
             return {"content": [{"type": "text", "text": text}]}
     return None
 

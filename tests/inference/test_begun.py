@@ -1,0 +1,61 @@
+"""A generation that goes on before anybody waits for it, and what is left of it when it is dropped."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentkit.errors import ContextLengthError, InferenceError
+from agentkit.inference.base import SamplingParams
+from tests.inference.calling import assert_nothing_in_use, generate_all, greedy_ids, token_ids, wait_for
+from tests.inference.tiny import TINY_CONTEXT
+
+
+async def test_it_is_computed_to_its_end_without_a_reader(engine, tiny_model, scope):
+    begun = engine.begin(token_ids(20), SamplingParams(max_tokens=5), scope=scope)
+    await wait_for(engine, lambda stats: stats.active_requests == 0)
+    tokens = [token async for token in begun]
+    assert [token.id for token in tokens] == greedy_ids(tiny_model, token_ids(20), 5)
+    assert [token.usage is not None for token in tokens] == [False] * 4 + [True]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+async def test_dropped_it_leaves_nothing_past_what_is_kept_or_had_been_cached_before(engine, scope, taken):
+    known, new = token_ids(20), [*token_ids(20), *token_ids(30, start=50)]
+    await generate_all(engine, known, scope, max_tokens=1)
+    begun = engine.begin(new, SamplingParams(max_tokens=4000), scope=scope)
+    for _ in range(taken):
+        await anext(begun)
+    await begun.drop(keep=5)
+    await assert_nothing_in_use(engine)
+    async with engine.pinned(new, scope=scope) as tokens:
+        assert tokens <= len(known)
+    async with engine.pinned(known, scope=scope) as tokens:
+        assert tokens >= len(known) - 1
+    with pytest.raises(StopAsyncIteration):
+        await anext(begun)
+
+
+async def test_cancelled_it_leaves_what_was_computed(engine, scope):
+    begun = engine.begin(token_ids(20), SamplingParams(max_tokens=4000), scope=scope)
+    await anext(begun)
+    begun.cancel()
+    await assert_nothing_in_use(engine)
+    async with engine.pinned(token_ids(20), scope=scope) as tokens:
+        assert tokens == 20
+
+
+async def test_a_prompt_that_does_not_fit_is_refused_at_once(engine):
+    with pytest.raises(ContextLengthError):
+        engine.begin(token_ids(TINY_CONTEXT), SamplingParams())
+
+
+async def test_on_a_closed_engine_it_ends_with_an_error_and_can_be_dropped(open_engine):
+    engine = open_engine()
+    begun = engine.begin(token_ids(20), SamplingParams(max_tokens=4000))
+    await engine.close()
+    with pytest.raises(InferenceError):
+        _ = [token async for token in begun]
+    await begun.drop(keep=0)
+    begun.cancel()
+    with pytest.raises(InferenceError, match="closed"):
+        engine.begin(token_ids(20), SamplingParams())
