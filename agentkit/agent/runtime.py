@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from agentkit.agent.knowledge import JudgeText, KnowledgeDesk, judge_with
 from agentkit.agent.limits import Limits
-from agentkit.agent.metering import MeteredEngine
+from agentkit.agent.metering import metered
 from agentkit.cleared import Cleared
 from agentkit.errors import BlockedError
 from agentkit.inference.base import Engine, SamplingParams
@@ -99,7 +99,7 @@ class EngineRoom:
 
     async def shield_engine(self, model: str) -> Engine:
         """Return the engine that a shield named, counting what it prefills."""
-        return MeteredEngine(await self.engine(model))
+        return metered(await self.engine(model))
 
 
 async def start_runtime(setup: Setup, room: EngineRoom, closing: AsyncExitStack) -> Runtime:

@@ -45,6 +45,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "code_shield": "agentkit.shields.code_shield",
     "llama_guard": "agentkit.shields.llama_guard",
     "prompt_guard": "agentkit.shields.prompt_guard",
+    "probe": "agentkit.shields.probe",
 }
 
 _INJECTED: Final = "engines"
