@@ -37,11 +37,12 @@ class AgentOptions:
         """
         import_modules(self.imports)
         sampling = SamplingParams(max_tokens=self.max_tokens) if self.max_tokens is not None else None
+        model = self.model or EMBEDDED_MODEL
         return Agent(
-            self.model or EMBEDDED_MODEL,
+            model,
             instructions=self.instructions or "",
             tools=load_tools(self.tools),
-            policy=load_policy(self.policy),
+            policy=load_policy(self.policy, model=model),
             approver=approver,
             sampling=sampling,
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from agentkit.errors import ConfigurationError, ModelLoadError
+from agentkit.errors import ConfigurationError, InferenceError, ModelLoadError
 
 _FORMAT: Final = "agentkit-probe-1"
 # The file is read whole: more than this is no head.
@@ -59,7 +59,15 @@ class ProbeHead:
             raise ConfigurationError("a probe's weights must be finite numbers")
 
     def probabilities(self, means: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probability of each window from its mean hidden states, (windows, layers, hidden_size)."""
+        """Return the probability of each window from its mean hidden states, (windows, layers, hidden_size).
+
+        Raises:
+            InferenceError: if the model's states have another size than the head's.
+        """
+        if means.shape[1:] != self.weights.shape:
+            raise InferenceError(
+                f"the head {self.name!r} is for states of the shape {self.weights.shape}, got {means.shape[1:]}"
+            )
         logits = np.tensordot(means.astype(np.float64), self.weights.astype(np.float64), axes=2) + self.bias
         return 1.0 / (1.0 + np.exp(-np.clip(logits, -60.0, 60.0)))
 

@@ -1,0 +1,62 @@
+"""A scripted engine that gives hidden states, and a head that understands them: what probes are tested with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentkit.inference.base import Engine, Priority
+from agentkit.inference.probe_head import ProbeHead, save_head
+from agentkit.shields.registry import EngineProvider
+from agentkit.testing import ScriptedEngine
+
+FINGERPRINT = "a" * 64
+HEAD = ProbeHead(
+    name="shouting",
+    model="m",
+    fingerprint=FINGERPRINT,
+    layers=(1,),
+    window=8,
+    weights=np.array([[20.0, 0.0]], np.float32),
+    bias=-10.0,
+    threshold=0.9,
+    known_bad="AAAA",
+    known_good="aaaa",
+)
+
+
+class StatesEngine(ScriptedEngine):
+    """Its first number of a token's hidden state is 1 for a capital letter, 0 for any other byte."""
+
+    def __init__(self, *, fingerprint: str = FINGERPRINT) -> None:
+        super().__init__([])
+        self.fingerprint = fingerprint
+        self.num_layers = 12
+        self.texts: list[str] = []
+
+    async def early_states(
+        self, ids: Sequence[int], layers: Sequence[int], *, priority: Priority = Priority.SHIELD
+    ) -> NDArray[np.float32]:
+        text = self.tokenizer.decode(ids[1:])
+        self.texts.append(text)
+        capitals = [0.0, *(float(self.tokenizer.decode([one]).isupper()) for one in ids[1:])]
+        state = np.stack([np.array(capitals), np.ones(len(ids))], axis=1)
+        return np.repeat(state[:, None], len(layers), axis=1).astype(np.float32)
+
+
+def engines_of(engine: Engine) -> EngineProvider:
+    async def engines(reference: str) -> Engine:
+        return engine
+
+    return engines
+
+
+def written_head(folder: Path, **changed: object) -> str:
+    """Write the head, with some fields changed, and return its path."""
+    path = folder / "shouting.safetensors"
+    save_head(replace(HEAD, **changed), path)  # type: ignore[arg-type]
+    return str(path)
