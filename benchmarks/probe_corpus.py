@@ -10,6 +10,7 @@ import gettext
 import json
 import random
 import sysconfig
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +21,25 @@ _LOCALES: Final = Path("/usr/share/locale")
 _LANGUAGES: Final = (
     "de fr es it pt_BR ru zh_CN ja ko ar tr pl uk vi hi nl sv cs el he th id fi hu ro".split()  # noqa: SIM905
 )
+# The sources that a head cannot do without are held out in so many parts, copies of a text in one of them.
+_PARTS: Final = 5
+_COPIED_WORDS: Final = 12
+_SURROUNDINGS: Final = 700  # characters on either side of an attack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One text. A label is None where nobody can say: jailbreaks ask for harm or not. `held_out` names a fold."""
+    """One text. A label is None where nobody can say: jailbreaks ask for harm or not. `held_out` names a fold.
+
+    `span` is where an attack is, as characters, where it is not the whole text.
+    """
 
     source: str
     held_out: str
     text: str
     injection: bool | None
     harm: bool | None
+    span: tuple[int, int] | None = None
 
 
 def read_corpus(data: Path) -> list[Row]:
@@ -54,17 +63,47 @@ def _labelled(data: Path) -> Iterator[Row]:
     for row in read_rows(data / "benign_requests.jsonl"):
         yield _harmless("benign_requests", row["text"])
     for row in read_rows(data / "moderation.jsonl"):
-        source = "moderation_unsafe" if row["unsafe"] else "moderation_safe"
         yield Row(
-            source=source, held_out=source, text=row["text"], injection=False, harm=bool(row["unsafe"])
+            source="moderation_unsafe" if row["unsafe"] else "moderation_safe",
+            held_out=f"moderation {zlib.crc32(row['text'].encode()) % _PARTS}",
+            text=row["text"],
+            injection=False,
+            harm=bool(row["unsafe"]),
         )
-    for row in read_rows(data / "jailbreaks.jsonl"):
-        yield _attack("jailbreaks", row["text"])
+    jailbreaks = [row["text"] for row in read_rows(data / "jailbreaks.jsonl")]
+    for text, family in zip(jailbreaks, _families(jailbreaks), strict=True):
+        yield _attack("jailbreaks", text, held_out=f"jailbreaks {family % _PARTS}")
     for row in read_rows(data / "indirect_injection.jsonl"):
         if row["malicious"]:
-            yield _attack("indirect_attacks", row["text"], held_out="indirect")
+            yield _injected(row)
         else:
-            yield _harmless("indirect_clean", row["text"], held_out="indirect")
+            part = zlib.crc32(row["text"].encode()) % _PARTS
+            yield _harmless("indirect_clean", row["text"], held_out=f"indirect {part}")
+
+
+def _injected(row: Mapping[str, Any]) -> Row:
+    """Return a tool result with an attack in it, of a long one what surrounds that; kinds of attack stay together."""
+    text, attack = row["text"], row["attack"]
+    if len(text) > 2 * _SURROUNDINGS:
+        place = text.index(attack)
+        text = text[max(0, place - _SURROUNDINGS) : place + len(attack) + _SURROUNDINGS]
+    start = text.index(attack)
+    part = zlib.crc32(row["kind"].encode()) % _PARTS
+    return _attack("indirect_attacks", text, held_out=f"indirect {part}", span=(start, start + len(attack)))
+
+
+def _families(texts: list[str]) -> list[int]:
+    """Return a number for each text, the same for texts that copy from each other, directly or by others."""
+    family = list(range(len(texts)))
+    first: dict[tuple[str, ...], int] = {}
+    for index, text in enumerate(texts):
+        words = text.lower().split()
+        for start in range(len(words) - _COPIED_WORDS + 1):
+            other = first.setdefault(tuple(words[start : start + _COPIED_WORDS]), index)
+            if family[other] != family[index]:
+                joined, kept = family[index], family[other]
+                family = [kept if one == joined else one for one in family]
+    return family
 
 
 def _examples() -> Iterator[Row]:
@@ -73,7 +112,9 @@ def _examples() -> Iterator[Row]:
         yield make("own_attacks" if row["malicious"] else "own_benign", row["text"], held_out="own")
     for row in read_rows(_OWN / "override_languages.jsonl"):
         make = _attack if row["malicious"] else _harmless
-        yield make("phrases_attacks" if row["malicious"] else "phrases_benign", row["text"], held_out="phrases")
+        yield make(
+            "phrases_attacks" if row["malicious"] else "phrases_benign", row["text"], held_out="phrases"
+        )
     for row in read_rows(_OWN / "probe_examples.jsonl"):
         match row["kind"]:
             case "harm":
@@ -159,13 +200,17 @@ def _planted(carriers: list[str]) -> Iterator[Row]:
     for index, carrier in enumerate(carriers[:120]):
         lines = carrier[: draw.choice([200, 500, 900])].split("\n")
         place = draw.choice([0, len(lines) // 2, len(lines)])
-        text = "\n".join([*lines[:place], orders[index % len(orders)], *lines[place:]])
-        yield _attack("planted", text)
+        order = orders[index % len(orders)]
+        text = "\n".join([*lines[:place], order, *lines[place:]])
+        start = text.index(order)
+        yield _attack("planted", text, span=(start, start + len(order)))
 
 
 def _harmless(source: str, text: str, *, held_out: str | None = None) -> Row:
     return Row(source=source, held_out=held_out or source, text=text, injection=False, harm=False)
 
 
-def _attack(source: str, text: str, *, held_out: str | None = None) -> Row:
-    return Row(source=source, held_out=held_out or source, text=text, injection=True, harm=None)
+def _attack(
+    source: str, text: str, *, held_out: str | None = None, span: tuple[int, int] | None = None
+) -> Row:
+    return Row(source=source, held_out=held_out or source, text=text, injection=True, harm=None, span=span)

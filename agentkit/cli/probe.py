@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,8 @@ from rich.progress import Progress
 
 from agentkit.agent.runtime import EngineRoom
 from agentkit.cli.exit_codes import EXIT_OK
-from agentkit.cli.json_input import parse_json
-from agentkit.cli.loading import check_file
 from agentkit.cli.output import counted, write_json, write_line
+from agentkit.cli.probe_rows import read_labelled
 from agentkit.errors import ConfigurationError
 from agentkit.inference.probe_head import load_head, save_head
 from agentkit.inference.probe_reader import readable, reader_for
@@ -58,7 +57,7 @@ def run_probe_fit(options: FitOptions, *, roc: Path | None, as_json: bool) -> in
         known_good=options.known_good,
         fit=FitSettings(folds=options.folds, false_positives=options.false_positives),
     )
-    texts = _read_rows(options.data, label=options.label, group=options.group)
+    texts = read_labelled(options.data, label=options.label, group=options.group)
     training = anyio.run(_fit, settings, texts)
     save_head(training.head, options.output)
     labels = np.array([one.label for one in texts])
@@ -72,7 +71,7 @@ def run_probe_eval(
     head: str, data: Sequence[Path], *, model: str | None, label: str, roc: Path | None, as_json: bool
 ) -> int:
     """Judge labelled texts with a head, and say how good it is."""
-    texts = _read_rows(data, label=label, group=None)
+    texts = read_labelled(data, label=label, group=None)
     path = head_path(head)
     threshold, scores = anyio.run(_eval, path, model, texts)
     labels = np.array([one.label for one in texts])
@@ -160,36 +159,3 @@ def _layers(written: str | None) -> tuple[int, ...] | None:
         return tuple(int(one) for one in written.split(","))
     except ValueError:
         raise ConfigurationError(f"--layers must be numbers with commas, got {written!r}") from None
-
-
-def _read_rows(files: Sequence[Path], *, label: str, group: str | None) -> list[LabelledText]:
-    """Read labelled texts.
-
-    Raises:
-        ConfigurationError: if a file is missing, or a row is none; with file and line.
-    """
-    texts: list[LabelledText] = []
-    for file in files:
-        check_file(file, "file", suffixes=(".jsonl", ".json"))
-        try:
-            lines = file.read_text(encoding="utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigurationError(f"cannot read {file} as UTF-8: {type(exc).__name__}") from exc
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                texts.append(_labelled(line, f"{file}:{number}", label, group))
-    return texts
-
-
-def _labelled(line: str, name: str, label: str, group: str | None) -> LabelledText:
-    row = parse_json(line, name)
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"]:
-        raise ConfigurationError(f'{name} must be an object with a string "text" that is not empty')
-    if row.get(label) not in (True, False):
-        raise ConfigurationError(
-            f'{name}: "{label}" must be true or false, 1 or 0; name the field with --label'
-        )
-    text = LabelledText(text=row["text"], label=bool(row[label]))
-    if group is None or row.get(group) is None:
-        return text
-    return replace(text, group=str(row[group]))

@@ -122,7 +122,8 @@ def load_head(path: Path) -> ProbeHead:
 def _metadata(data: bytes) -> Mapping[str, str]:
     """Return what a safetensors file says about itself: a JSON header after its length in eight bytes."""
     length = int.from_bytes(data[:8], "little")
-    said = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    header = json.loads(data[8 : 8 + length])
+    said = header.get("__metadata__") if isinstance(header, dict) else None
     if not isinstance(said, dict) or said.get("format") != _FORMAT:
         raise ValueError(f"its format is not {_FORMAT}")
     return said

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol, runtime_checkable
 
-import anyio
 import numpy as np
 from numpy.typing import NDArray
 
@@ -88,25 +87,35 @@ class ProbeReader:
         ids = self._engine.tokenizer.encode(text)
         if not ids:
             raise InferenceError("an empty text has no hidden states")
-        # Two pieces share half a window, so that what lies across their border is in a window too.
-        starts = window_starts(len(ids), self._piece, self._piece - self._window // 2)
-        means: dict[int, NDArray[np.float32]] = {}
+        # One after the other: a piece fills a step of the engine.
+        return np.concatenate([await self._means(ids[piece]) for piece in self._pieces(len(ids))])
 
-        async def read_piece(start: int) -> None:
-            means[start] = await self._means(ids[start : start + self._piece])
+    def windows_over(self, text: str, start: int, end: int) -> list[int]:
+        """Return which windows of a text have something of its characters [start, end)."""
+        encode = self._engine.tokenizer.encode
+        first, last = len(encode(text[:start])), len(encode(text[:end]))
+        windows = [
+            (piece.start + place, min(piece.start + place + self._window, piece.stop))
+            for piece in self._pieces(len(encode(text)))
+            for place in self._places(piece.stop - piece.start)
+        ]
+        return [index for index, (begin, stop) in enumerate(windows) if begin < last and stop > first]
 
-        async with anyio.create_task_group() as group:
-            for start in starts:
-                group.start_soon(read_piece, start)
-        return np.concatenate([means[start] for start in starts])
+    def _pieces(self, length: int) -> list[slice]:
+        """Return the pieces of so many tokens: two share half a window, so no border parts what fits in that."""
+        starts = window_starts(length, self._piece, self._piece - self._window // 2)
+        return [slice(start, min(start + self._piece, length)) for start in starts]
+
+    def _places(self, length: int) -> list[int]:
+        return window_starts(length, self._window, self._window // 2)
 
     async def _means(self, ids: Sequence[int]) -> NDArray[np.float32]:
         # The state of a prompt's first token is like no other's, so it counts in no mean.
         states = await self._engine.early_states([self._first, *ids], self._layers, priority=self._priority)
         if states.shape[:2] != (len(ids) + 1, len(self._layers)) or not np.isfinite(states).all():
             raise InferenceError(f"the model's hidden states of {len(ids)} tokens are not numbers")
-        starts = window_starts(len(ids), self._window, self._window // 2)
-        return np.stack([states[1 + start : 1 + start + self._window].mean(axis=0) for start in starts])
+        places = self._places(len(ids))
+        return np.stack([states[1 + place : 1 + place + self._window].mean(axis=0) for place in places])
 
 
 def readable(engine: Engine, reference: str) -> ReadableEngine:

@@ -28,12 +28,15 @@ class Example:
     """One text as a probe sees it, (windows, layers, hidden_size), and whether it has what is looked for.
 
     Examples of one `group` have something in common that others have not, such as their source: they are held out
-    together, so that the figures say what to expect of texts from elsewhere.
+    together, so that the figures say what to expect of texts from elsewhere. `learned` are the windows to learn from,
+    where not all show what is looked for; `weight` is how much the example counts in the fit.
     """
 
     means: NDArray[np.float32]
     label: bool
     group: str | None = None
+    learned: tuple[int, ...] | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,19 +144,14 @@ def threshold_within(budget: float, negatives: Floats) -> float:
 
 
 def _fit(examples: Sequence[Example], l2: float) -> tuple[Floats, float]:
-    """Return weights and bias; each text weighs the same within its label, and each label the same."""
-    chosen = [_rows(example.means)[_spread(len(example.means))] for example in examples]
+    """Return weights and bias; long texts count as much as short ones, and both labels the same."""
+    chosen = [_rows(example.means)[_chosen_windows(example)] for example in examples]
     rows = np.concatenate(chosen)
     labels = np.concatenate(
         [[example.label] * len(part) for example, part in zip(examples, chosen, strict=True)]
     )
-    groups = Counter(example.group for example in examples)
-    # A group of ten times as many texts counts for three times as much.
     weights = np.concatenate(
-        [
-            [(1.0 if example.group is None else groups[example.group] ** -0.5) / len(part)] * len(part)
-            for example, part in zip(examples, chosen, strict=True)
-        ]
+        [[one.weight / len(part)] * len(part) for one, part in zip(examples, chosen, strict=True)]
     )
     weights = _even(weights, labels)
     mean = weights @ rows
@@ -190,8 +188,11 @@ def _rows(means: NDArray[np.float32]) -> NDArray[np.float32]:
     return means.reshape(len(means), -1)
 
 
-def _spread(count: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, count - 1, min(count, _MOST_WINDOWS)).astype(np.int64))
+def _chosen_windows(example: Example) -> list[int]:
+    """Return the windows to learn from: all that may be, or so many of them, evenly spread."""
+    windows = list(range(len(example.means))) if example.learned is None else list(example.learned)
+    places = np.linspace(0, len(windows) - 1, min(len(windows), _MOST_WINDOWS)).astype(np.int64)
+    return [windows[place] for place in places]
 
 
 def _sigmoid(logits: NDArray[np.floating]) -> Floats:

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 import numpy as np
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, InferenceError
 from agentkit.inference.base import Priority
 from agentkit.shields.probe_fit import Example, FitSettings, Fitted, fit_probe
 from agentkit.shields.probe_quality import auc
@@ -26,11 +26,17 @@ _AT_ONCE: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledText:
-    """A text, whether it has what is looked for, and what it has in common with some others."""
+    """A text, whether it has what is looked for, and what it has in common with some others.
+
+    `span` says where that is, as characters `[start, end)`, where it is not the whole text; `weight` how much the text
+    counts in a fit.
+    """
 
     text: str
     label: bool
     group: str | None = None
+    span: tuple[int, int] | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,16 +100,31 @@ async def read_examples(
     reader = ProbeReader(engine, layers, window=window, priority=Priority.BACKGROUND)
     limiter = anyio.CapacityLimiter(_AT_ONCE)
     examples: dict[int, Example] = {}
+    failures: list[InferenceError] = []
 
     async def read(index: int, one: LabelledText) -> None:
-        async with limiter:
-            means = await reader.read(one.text)
-        examples[index] = Example(means=means, label=one.label, group=one.group)
+        try:
+            async with limiter:
+                means = await reader.read(one.text)
+        except InferenceError as exc:
+            failures.append(exc)
+            group.cancel_scope.cancel()
+            return
+        learned = reader.windows_over(one.text, *one.span) if one.span else []
+        examples[index] = Example(
+            means=means,
+            label=one.label,
+            group=one.group,
+            learned=tuple(learned) or None,
+            weight=one.weight,
+        )
         report(len(examples))
 
     async with anyio.create_task_group() as group:
         for index, one in enumerate(texts):
             group.start_soon(read, index, one)
+    if failures:
+        raise failures[0]
     return [examples[index] for index in range(len(texts))]
 
 

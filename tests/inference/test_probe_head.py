@@ -31,7 +31,17 @@ def test_a_head_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "spam.safetensors"
     save_head(HEAD, path)
     head = load_head(path)
-    for name in ("name", "model", "fingerprint", "layers", "window", "bias", "threshold", "known_bad", "known_good"):
+    for name in (
+        "name",
+        "model",
+        "fingerprint",
+        "layers",
+        "window",
+        "bias",
+        "threshold",
+        "known_bad",
+        "known_good",
+    ):
         assert getattr(head, name) == getattr(HEAD, name)
     np.testing.assert_array_equal(head.weights, HEAD.weights)
 
@@ -73,11 +83,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_head(tmp_path / "none.safetensors")
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, this is no tensor", b"\xff" * 64, b'\x02\0\0\0\0\0\0\0[]'])
+@pytest.mark.parametrize("content", [b"", b"hello, this is no tensor", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]"])
 def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "spam.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ModelLoadError, match=r"spam.safetensors is no probe's head; make one with `agentkit probe"):
+    with pytest.raises(
+        ModelLoadError, match=r"spam.safetensors is no probe's head; make one with `agentkit probe"
+    ):
         load_head(path)
 
 

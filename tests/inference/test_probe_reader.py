@@ -45,6 +45,18 @@ async def test_windows_are_means_of_their_tokens(engine: LocalEngine) -> None:
         np.testing.assert_allclose(mean, states[start : start + 8].mean(axis=0), atol=1e-5)
 
 
+async def test_the_windows_over_a_span_are_those_that_change_with_it(open_engine) -> None:
+    reader = ProbeReader(open_engine(context_length=32), LAYERS, window=8)
+    text = "a b c d e f g h " * 8
+    changed = text[:60] + "X Y" + text[63:]
+    before, after = await reader.read(text), await reader.read(changed)
+    over = reader.windows_over(changed, 60, 63)
+    assert 0 < len(over) < len(after)
+    assert not any(np.allclose(before[index], after[index], atol=1e-4) for index in over)
+    first = min(over)
+    np.testing.assert_allclose(before[:first], after[:first], atol=1e-5)  # what comes later has read it
+
+
 async def test_a_text_beyond_the_context_is_read_in_pieces(open_engine) -> None:
     engine = open_engine(context_length=32)
     reader = ProbeReader(engine, LAYERS, window=16)
@@ -101,5 +113,7 @@ def test_a_head_of_another_model_is_refused(engine: LocalEngine) -> None:
 
 
 def test_an_engine_without_hidden_states_is_refused(engine: LocalEngine) -> None:
-    with pytest.raises(ConfigurationError, match="m gives no hidden states; a probe needs a model that runs in this"):
+    with pytest.raises(
+        ConfigurationError, match="m gives no hidden states; a probe needs a model that runs in this"
+    ):
         reader_for(head(engine, engine.fingerprint), ScriptedEngine([]), "m")

@@ -16,7 +16,7 @@ from agentkit.testing import ScriptedEngine
 
 FINGERPRINT = "a" * 64
 HEAD = ProbeHead(
-    name="shouting",
+    name="buzzing",
     model="m",
     fingerprint=FINGERPRINT,
     layers=(1,),
@@ -24,13 +24,13 @@ HEAD = ProbeHead(
     weights=np.array([[20.0, 0.0]], np.float32),
     bias=-10.0,
     threshold=0.9,
-    known_bad="AAAA",
+    known_bad="zzzz",
     known_good="aaaa",
 )
 
 
 class StatesEngine(ScriptedEngine):
-    """Its first number of a token's hidden state is 1 for a capital letter, 0 for any other byte."""
+    """Its first number of a token's hidden state is 1 for the letter z, 0 for any other byte."""
 
     def __init__(self, *, fingerprint: str = FINGERPRINT) -> None:
         super().__init__([])
@@ -43,8 +43,8 @@ class StatesEngine(ScriptedEngine):
     ) -> NDArray[np.float32]:
         text = self.tokenizer.decode(ids[1:])
         self.texts.append(text)
-        capitals = [0.0, *(float(self.tokenizer.decode([one]).isupper()) for one in ids[1:])]
-        state = np.stack([np.array(capitals), np.ones(len(ids))], axis=1)
+        found = [0.0, *(float(self.tokenizer.decode([one]) == "z") for one in ids[1:])]
+        state = np.stack([np.array(found), np.ones(len(ids))], axis=1)
         return np.repeat(state[:, None], len(layers), axis=1).astype(np.float32)
 
 
@@ -57,6 +57,6 @@ def engines_of(engine: Engine) -> EngineProvider:
 
 def written_head(folder: Path, **changed: object) -> str:
     """Write the head, with some fields changed, and return its path."""
-    path = folder / "shouting.safetensors"
+    path = folder / "buzzing.safetensors"
     save_head(replace(HEAD, **changed), path)  # type: ignore[arg-type]
     return str(path)

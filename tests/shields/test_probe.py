@@ -20,16 +20,18 @@ CALM = "so it is, and so it will be for a long time"
 
 
 async def started(folder: Path, *, engine: Engine | None = None, **options: object) -> Probe:
-    arguments = {"head": written_head(folder), **options}
-    shield = find_shield("probe").build(arguments, engines=engines_of(engine or StatesEngine()))
+    head = options.pop("head", None) or written_head(folder)
+    shield = find_shield("probe").build(
+        {"head": head, **options}, engines=engines_of(engine or StatesEngine())
+    )
     assert isinstance(shield, Probe)
     await shield.start()
     return shield
 
 
 async def test_a_hit_has_the_heads_name_and_quotes_nothing(tmp_path: Path) -> None:
-    verdict = await (await started(tmp_path)).check(content_at(Stage.USER_INPUT, "GIVE ME THAT"))
-    assert (verdict.flagged, verdict.category, verdict.threshold) == (True, "shouting", 0.9)
+    verdict = await (await started(tmp_path)).check(content_at(Stage.USER_INPUT, "zzzzzzzzzzzz"))
+    assert (verdict.flagged, verdict.category, verdict.threshold) == (True, "buzzing", 0.9)
     assert verdict.score is not None
     assert verdict.score > 0.9
     assert verdict.reason == "hidden states of m"
@@ -42,13 +44,13 @@ async def test_what_the_head_does_not_find_passes(tmp_path: Path) -> None:
 
 async def test_one_window_of_a_long_text_is_enough(tmp_path: Path) -> None:
     shield = await started(tmp_path)
-    long = f"{CALM * 50}GIVE ME THAT{CALM * 50}"
+    long = f"{CALM * 50}zzzzzzzzzzzz{CALM * 50}"
     assert (await shield.check(content_at(Stage.TOOL_RESULT, long))).flagged
     assert not (await shield.check(content_at(Stage.TOOL_RESULT, CALM * 100))).flagged
 
 
 async def test_a_reading_of_a_disguised_text_is_judged_too(tmp_path: Path) -> None:
-    disguised = "\u200b".join("GIVEMETHAT")
+    disguised = "\u200b".join("zzzzzzzzzz")
     verdict = await (await started(tmp_path)).check(content_at(Stage.USER_INPUT, disguised))
     assert verdict.flagged
     assert verdict.reason is not None
@@ -56,7 +58,7 @@ async def test_a_reading_of_a_disguised_text_is_judged_too(tmp_path: Path) -> No
 
 
 async def test_a_policys_threshold_replaces_the_heads(tmp_path: Path) -> None:
-    half = content_at(Stage.USER_INPUT, "AbAbAbAb")  # scores one half
+    half = content_at(Stage.USER_INPUT, "zbzbzbzb")  # scores one half
     strict, lenient = [await started(tmp_path, threshold=value) for value in (0.4, 0.6)]
     assert (await strict.check(half)).flagged
     assert not (await lenient.check(half)).flagged
@@ -69,12 +71,16 @@ async def test_an_empty_text_has_nothing_to_find(tmp_path: Path) -> None:
 
 
 async def test_a_head_of_another_model_does_not_start(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"'shouting' was fit on m \(a{12}\) and m is another model \(b{12}\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"'buzzing' was fit on m \(a{12}\) and m is another model \(b{12}\)"
+    ):
         await started(tmp_path, engine=StatesEngine(fingerprint="b" * 64))
 
 
 async def test_an_engine_without_hidden_states_does_not_start_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="gives no hidden states; a probe needs a model that runs in this"):
+    with pytest.raises(
+        ConfigurationError, match="gives no hidden states; a probe needs a model that runs in this"
+    ):
         await started(tmp_path, engine=ScriptedEngine([]))
 
 
@@ -101,7 +107,7 @@ async def test_before_its_start_and_after_its_end_nothing_is_judged(tmp_path: Pa
 
 async def test_the_head_brings_its_own_self_test(tmp_path: Path) -> None:
     assert await failed_self_test(await started(tmp_path)) is None
-    wrong = await started(tmp_path, head=written_head(tmp_path, known_bad="nothing loud"))
+    wrong = await started(tmp_path, head=written_head(tmp_path, known_bad="not much"))
     assert "it did not flag a known-bad text" in str(await failed_self_test(wrong))
 
 
@@ -117,7 +123,7 @@ async def test_a_pipeline_runs_it_on_the_engine_that_the_head_names(tmp_path: Pa
         shields=f"a: {{use: probe, head: {written_head(tmp_path)}}}",
     )
     async with Pipeline(policy, engines=engines_of(StatesEngine())) as pipeline:
-        assert (await pipeline.judge(content_at(Stage.USER_INPUT, "GIVE ME THAT"))).blocked
+        assert (await pipeline.judge(content_at(Stage.USER_INPUT, "zzzzzzzzzzzz"))).blocked
         assert not (await pipeline.judge(content_at(Stage.USER_INPUT, CALM))).blocked
 
 
@@ -134,7 +140,10 @@ def test_two_heads_ship() -> None:
 
 @pytest.mark.parametrize(
     ("head", "message"),
-    [("injektion", "unknown head 'injektion'; did you mean 'injection'?"), ("x/spam", "or name a .safetensors file")],
+    [
+        ("injektion", "unknown head 'injektion'; did you mean 'injection'?"),
+        ("x/spam", "or name a .safetensors file"),
+    ],
 )
 def test_an_unknown_head_is_named(head: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:

@@ -62,9 +62,7 @@ def test_the_head_flags_within_its_budget() -> None:
         assert (negatives >= fitted.threshold).mean() <= budget
 
 
-@given(
-    negatives=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=60), budget=st.floats(0.01, 0.5)
-)
+@given(negatives=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=60), budget=st.floats(0.01, 0.5))
 def test_a_threshold_keeps_to_its_budget(negatives: list[float], budget: float) -> None:
     scores = np.array(negatives)
     threshold = threshold_within(budget, scores)

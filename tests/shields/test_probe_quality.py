@@ -15,7 +15,9 @@ scores = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_
 
 
 @given(positives=scores, negatives=scores)
-def test_auc_is_how_often_a_positive_is_above_a_negative(positives: np.ndarray, negatives: np.ndarray) -> None:
+def test_auc_is_how_often_a_positive_is_above_a_negative(
+    positives: np.ndarray, negatives: np.ndarray
+) -> None:
     pairs = [(float(p > n) + 0.5 * float(p == n)) for p in positives for n in negatives]
     assert auc(positives, negatives) == pytest.approx(sum(pairs) / len(pairs))
 
@@ -33,7 +35,9 @@ def test_the_roc_curve_rises_and_its_area_is_the_auc(positives: np.ndarray, nega
 
 
 @given(positives=scores, negatives=scores, budget=st.floats(0.0, 0.99))
-def test_recall_is_counted_within_its_budget(positives: np.ndarray, negatives: np.ndarray, budget: float) -> None:
+def test_recall_is_counted_within_its_budget(
+    positives: np.ndarray, negatives: np.ndarray, budget: float
+) -> None:
     share = recall_within(budget, positives, negatives)
     found = np.sort(positives)[len(positives) - share.hits :]
     if len(found):
