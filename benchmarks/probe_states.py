@@ -1,4 +1,4 @@
-"""What the embedded model makes of the texts of the probes' corpus, kept in a file between runs: reading takes minutes."""
+"""What the embedded model makes of the texts of the probes' corpus, kept in a file between runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`agentkit probe fit` and `eval`: a head from labelled lines, figures with their intervals, errors that name the line."""
+"""`agentkit probe fit` and `eval`: a head from labelled lines, figures, and errors that name the line."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ async def test_an_empty_text_is_refused(engine: LocalEngine) -> None:
         await ProbeReader(engine, LAYERS, window=16).read("")
 
 
-def test_a_window_longer_than_the_context_is_refused(open_engine) -> None:
+async def test_a_window_longer_than_the_context_is_refused(open_engine) -> None:
     with pytest.raises(ConfigurationError, match="window is 64 tokens, the model's context has room for 30"):
         ProbeReader(open_engine(context_length=32), LAYERS, window=64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -27,7 +28,7 @@ def test_the_roc_curve_rises_and_its_area_is_the_auc(positives: np.ndarray, nega
     points = roc_points(positives, negatives)
     assert (points[0], points[-1]) == ((0.0, 0.0), (1.0, 1.0))
     area = 0.0
-    for (left, low), (right, high) in zip(points, points[1:], strict=False):
+    for (left, low), (right, high) in pairwise(points):
         assert left <= right
         assert low <= high
         area += (right - left) * (low + high) / 2
