@@ -50,7 +50,8 @@ class Agent:
         instructions: What the developer tells the model; trusted, never judged. What an engine caches of it, all
             tenants share: put nothing into it that one of them must not guess.
         tools: Functions made into tools by `@tool`. What the model is told of them is shared likewise.
-        policy: A policy, or the path of a policy file. None is the built-in default policy, never "no shields".
+        policy: A policy, or the path of a policy file. None is the built-in default policy, with probes where the
+            model is the embedded one; never "no shields".
         policy_key: An Ed25519 public key, as a path or PEM text: the policy file, and what it extends, must be
             signed by its owner and unchanged since.
         limits: The bounds of each run.
@@ -105,7 +106,7 @@ class Agent:
             model=str(model) if isinstance(model, Path) else model,
             instructions=instructions,
             toolset=Toolset(tools),
-            policy=_as_policy(policy, policy_key),
+            policy=_as_policy(policy, policy_key, model),
             limits=limits or Limits(),
             approver=approver,
             escalate=escalate,
@@ -317,9 +318,11 @@ def _in_event_loop() -> bool:
     return True
 
 
-def _as_policy(policy: Policy | str | Path | None, key: str | Path | None) -> Policy:
+def _as_policy(
+    policy: Policy | str | Path | None, key: str | Path | None, model: str | Path | Engine
+) -> Policy:
     if isinstance(policy, str | Path):
         return Policy.load(policy, public_key=key)
     if key is not None:
         raise ConfigurationError("policy_key verifies a policy file; pass its path as policy")
-    return Policy.default() if policy is None else policy
+    return Policy.for_model(model) if policy is None else policy

@@ -7,7 +7,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agentkit.inference.base import Engine, GeneratedToken, Grammar, Priority, SamplingParams, Score
+from agentkit.inference.probe_reader import ReadableEngine
 from agentkit.inference.tokenizer import Tokenizer
 
 
@@ -85,6 +89,40 @@ class MeteredEngine:
     async def close(self) -> None:
         """Close the engine behind."""
         await self._engine.close()
+
+
+class MeteredReadableEngine(MeteredEngine):
+    """A metered engine that gives hidden states, for probes."""
+
+    def __init__(self, engine: Engine, states: ReadableEngine) -> None:
+        """Meter an engine; `states` is the same one, as what gives hidden states."""
+        super().__init__(engine)
+        self._states = states
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the model from every other."""
+        return self._states.fingerprint
+
+    @property
+    def num_layers(self) -> int:
+        """How many layers the model has."""
+        return self._states.num_layers
+
+    async def early_states(
+        self, ids: Sequence[int], layers: Sequence[int], *, priority: Priority = Priority.SHIELD
+    ) -> NDArray[np.float32]:
+        """Give the states that the engine behind does."""
+        states = await self._states.early_states(ids, layers, priority=priority)
+        _add(len(ids))
+        return states
+
+
+def metered(engine: Engine) -> MeteredEngine:
+    """Return an engine as shields see it, with hidden states where it has them."""
+    if isinstance(engine, ReadableEngine):
+        return MeteredReadableEngine(engine, engine)
+    return MeteredEngine(engine)
 
 
 def _add(tokens: int) -> None:

@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from agentkit.agent.knowledge import JudgeText, KnowledgeDesk, judge_with
 from agentkit.agent.limits import Limits
-from agentkit.agent.metering import MeteredEngine
+from agentkit.agent.metering import metered
 from agentkit.cleared import Cleared
 from agentkit.errors import BlockedError
 from agentkit.inference.base import Engine, SamplingParams
@@ -115,7 +115,7 @@ class EngineRoom:
     async def shield_engine(self, wanted: str | EngineAddress) -> Engine:
         """Return the engine that a shield named, here or on a server, counting what it prefills."""
         engine = await self.engine(wanted) if isinstance(wanted, str) else await self._remote(wanted)
-        return MeteredEngine(engine)
+        return metered(engine)
 
     async def _remote(self, address: EngineAddress) -> Engine:
         if address not in self._remote_engines:

@@ -44,13 +44,12 @@ class AgentOptions:
         """
         import_modules(self.imports)
         sampling = SamplingParams(max_tokens=self.max_tokens) if self.max_tokens is not None else None
+        model = self.model or EMBEDDED_MODEL
         return Agent(
-            model_or_engine(
-                self.model or EMBEDDED_MODEL, engine_url=self.engine_url, tokenizer=self.tokenizer
-            ),
+            model_or_engine(model, engine_url=self.engine_url, tokenizer=self.tokenizer),
             instructions=self.instructions or "",
             tools=load_tools(self.tools),
-            policy=load_policy(self.policy),
+            policy=load_policy(self.policy, model=None if self.engine_url else model),
             approver=approver,
             sampling=sampling,
         )

@@ -24,6 +24,7 @@ from agentkit.cli.options import (
     Tools,
 )
 from agentkit.cli.policy_commands import policy_app
+from agentkit.cli.probe_commands import probe_app
 from agentkit.cli.sessions import sessions_app
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(policy_app, name="policy")
 app.add_typer(audit_app, name="audit")
+app.add_typer(probe_app, name="probe")
 app.add_typer(sessions_app, name="sessions")
 
 STAGES = "user_input, tool_description, tool_call, code, tool_result, memory, model_output"

@@ -22,6 +22,7 @@ from agentkit.cli.loading import import_modules, load_policy
 from agentkit.cli.output import write_json, write_line
 from agentkit.errors import AgentKitError
 from agentkit.inference.base import SamplingParams, collect
+from agentkit.inference.catalog import known_models
 from agentkit.shields.base import Stage
 from agentkit.shields.pipeline import Pipeline
 from agentkit.shields.policy import Policy
@@ -59,7 +60,10 @@ class Check:
 def run_doctor(model: str | RemoteEngine, *, policy: Path | None, imports: list[str], as_json: bool) -> int:
     """Check everything; return 1 if the agent would be unsafe."""
     import_modules(imports)
-    checks = anyio.run(_doctor, model, load_policy(policy))
+    # An agent on the embedded model has probes; where it is not installed, agents run on another.
+    installed = {one.name for one in known_models() if one.location() is not None}
+    probed = model if isinstance(model, str) and model in installed else None
+    checks = anyio.run(_doctor, model, load_policy(policy, model=probed))
     safe = all(check.status is not Status.FAILED for check in checks)
     if as_json:
         write_json({"safe": safe, "checks": [asdict(check) for check in checks]})

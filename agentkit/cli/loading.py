@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from agentkit.tools.base import Tool
 
 
-def load_policy(path: Path | None) -> Policy:
-    """Read a policy file; None is the default policy.
+def load_policy(path: Path | None, *, model: str | None = None) -> Policy:
+    """Read a policy file; None is the policy that an agent on the model has by default.
 
     Raises:
         ConfigurationError: if there is no such file; the message has the nearest one.
@@ -29,7 +29,7 @@ def load_policy(path: Path | None) -> Policy:
     from agentkit.shields.policy import Policy
 
     if path is None:
-        return Policy.default()
+        return Policy.for_model(model)
     check_file(path, "policy file", suffixes=(".yaml", ".yml", ".json"))
     return Policy.load(path)
 

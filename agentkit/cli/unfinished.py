@@ -92,7 +92,10 @@ def check_same_setup(stored: StoredSession, turn: OpenTurn, options: AgentOption
         ConfigurationError: saying which option is missing.
     """
     name = f"the unfinished turn of session {stored.id!r}"
-    if options.policy is None and load_policy(None).digest != stored.header.policy_digest:
+    if (
+        options.policy is None
+        and load_policy(None, model=stored.header.model).digest != stored.header.policy_digest
+    ):
         raise ConfigurationError(f"{name} is not under the default policy; name its policy file with -p")
     entries = [*stored.entries, *entries_of(turn)]
     told = any(entry.message.role is Role.SYSTEM and entry.message.content for entry in entries)

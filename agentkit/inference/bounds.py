@@ -56,11 +56,14 @@ class Bounds:
                     f"{kind} id {token_id} is out of range; the vocabulary has {self.vocab_size} tokens"
                 )
 
-    def check_layers(self, layers: Sequence[int]) -> None:
-        """Refuse an empty choice of layers, and layers that the model does not have.
+    def check_states(self, ids: Sequence[int], layers: Sequence[int], *, start: int) -> None:
+        """Refuse what `check_prompt` does, an empty choice of layers, layers that there are not, and an odd start.
 
         Raises:
-            InferenceError: naming the choice and the bound.
+            ContextLengthError, InferenceError: naming what was chosen and the bound.
         """
+        self.check_prompt(ids)
         if not layers or not all(0 <= layer <= self.num_layers for layer in layers):
             raise InferenceError(f"layers must name some of 0 to {self.num_layers}, got {list(layers)}")
+        if not 0 <= start < len(ids):
+            raise InferenceError(f"start must be at least 0 and below {len(ids)}, got {start}")

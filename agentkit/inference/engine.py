@@ -32,10 +32,11 @@ from agentkit.inference.loading import (
 )
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
-from agentkit.inference.request import HiddenStatesRequest, PrefillRequest, ScoreRequest
+from agentkit.inference.request import PrefillRequest, ScoreRequest
 from agentkit.inference.saved_kv import SavedKV, Warmth
 from agentkit.inference.scheduler import Scheduler
 from agentkit.inference.speculation import Speculation
+from agentkit.inference.states_request import EarlyStatesRequest, HiddenStatesRequest
 from agentkit.inference.stats import EngineStats
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.inference.worker import Worker
@@ -75,6 +76,7 @@ class LocalEngine:
         self.config = EngineConfig() if config is None else config
         self.name = name
         self.fingerprint = tokenizer.fingerprint if fingerprint is None else fingerprint
+        self.num_layers = model.config.num_layers
         self._tokenizer = tokenizer
         pool = new_pool(self.config, model)
         identity = cache_identity(fingerprint, model)
@@ -258,14 +260,25 @@ class LocalEngine:
         Raises:
             ContextLengthError, InferenceError: as `generate`, or if `layers` or `start` are out of range.
         """
-        self._bounds.check_prompt(ids)
-        self._bounds.check_layers(layers)
-        if not 0 <= start < len(ids):
-            raise InferenceError(f"start must be at least 0 and below {len(ids)}, got {start}")
+        self._bounds.check_states(ids, layers, start=start)
         mailbox: Mailbox[torch.Tensor] = Mailbox()
         request = HiddenStatesRequest(
             ids, layers, start=start, priority=priority, scope=scope, mailbox=mailbox
         )
+        with submitted(request, self._worker, self._open().scheduler):
+            return (await mailbox.receive()).numpy()
+
+    async def early_states(
+        self, ids: Sequence[int], layers: Sequence[int], *, priority: Priority = Priority.SHIELD
+    ) -> np.ndarray:
+        """Return `hidden_states` of all ids at that share of a prefill's cost; uses and leaves nothing cached.
+
+        Raises:
+            ContextLengthError, InferenceError: as `hidden_states`.
+        """
+        self._bounds.check_states(ids, layers, start=0)
+        mailbox: Mailbox[torch.Tensor] = Mailbox()
+        request = EarlyStatesRequest(ids, layers, priority=priority, mailbox=mailbox)
         with submitted(request, self._worker, self._open().scheduler):
             return (await mailbox.receive()).numpy()
 

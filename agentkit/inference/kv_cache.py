@@ -113,6 +113,10 @@ class KVCache:
             public_tokens=public_tokens,
             disposable=disposable,
         )
+        self.drop(sequence)
+
+    def drop(self, sequence: KVSequence) -> None:
+        """Keep nothing of an ended sequence."""
         self._sequences.discard(sequence)
         sequence.close()
 

@@ -26,13 +26,15 @@ class Part:
     """What one sequence has in a forward pass: the ids to append to it, and what is wanted of them.
 
     `logits` says for how many of the last ids; `layers` whose hidden states: 0 is the embedding, `n` the
-    output of the n-th layer.
+    output of the n-th layer. A part that wants no logits may be content with the first `depth` layers: what `kv` holds
+    of its ids is then of no use to what goes deeper.
     """
 
     ids: Sequence[int]
     kv: KVSequence
     logits: int = 1
     layers: tuple[int, ...] = ()
+    depth: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +169,9 @@ class LlamaModel:
                 states = {}
                 logits = self._decoder.step(hidden, step, spans, wanted, pool)
             else:
-                states = self._states(hidden, step, observed, pool)
-                logits = self._logits(states[len(self._layers)][wanted])
+                depth = max(len(self._layers) if part.depth is None else part.depth for part in parts)
+                states = self._states(hidden, step, observed, pool, depth)
+                logits = self._logits(states[depth][wanted])
         for part in parts:
             part.kv.length += len(part.ids)
         # A copy made outside inference mode may be masked in place by the caller; the original may not.
@@ -218,15 +221,15 @@ class LlamaModel:
         return Step(cosines=cosines, signed_sines=signed_sines, slots=slots, attend=attention), spans
 
     def _states(
-        self, hidden: torch.Tensor, step: Step, observed: Set[int], pool: PagePool
+        self, hidden: torch.Tensor, step: Step, observed: Set[int], pool: PagePool, depth: int
     ) -> dict[int, torch.Tensor]:
-        """Return the hidden states after the observed layers and the last one."""
+        """Return the hidden states after the observed layers and the last one of the first `depth`, which run."""
         states = {0: hidden}
-        for index in range(len(self._layers)):
+        for index in range(depth):
             hidden = self._layers.forward(index, hidden, pool, step)
             if index + 1 in observed:
                 states[index + 1] = hidden
-        return states | {len(self._layers): hidden}
+        return states | {depth: hidden}
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the logits (rows, vocab_size) of hidden states after the last layer."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Generic, TypeVar
 
 import torch
@@ -33,6 +32,9 @@ class Request(ABC, Generic[T]):
 
     disposable = False
     """Whether nobody will go on from where this request ends."""
+
+    cacheable = True
+    """Whether the keys and values that it computes are those of all layers, so that others can use them."""
 
     def __init__(
         self,
@@ -204,42 +206,3 @@ class PrefillRequest(Request[Usage]):
         if self.pending == 0:
             self.finished = True
             self._mailbox.send(self._usage())
-
-
-class HiddenStatesRequest(Request[torch.Tensor]):
-    """Asks for the hidden states of some layers after the ids from `start` on: (ids, layers, hidden_size)."""
-
-    def __init__(
-        self,
-        ids: Sequence[int],
-        layers: Sequence[int],
-        *,
-        start: int,
-        priority: Priority,
-        scope: str,
-        mailbox: Mailbox[torch.Tensor],
-    ) -> None:
-        super().__init__(ids, priority=priority, scope=scope, mailbox=mailbox)
-        self._layers = tuple(layers)
-        self._next = start  # the first id whose hidden states are still wanted
-        self._states: list[torch.Tensor] = []
-
-    @property
-    def reusable(self) -> int:
-        """How many of the leading ids need not be computed if they are cached."""
-        return self._next
-
-    def part(self, count: int) -> Part:
-        """Return what the next step computes: hidden states, and no logits."""
-        return replace(super().part(count), logits=0, layers=self._layers)
-
-    def take(self, output: Output) -> None:
-        """Keep the hidden states; the last ones complete the answer."""
-        computed = len(self.ids) - self.pending
-        fresh = max(0, computed - self._next)  # the others came before `start`, or a second time
-        if output.hidden is not None and fresh > 0:
-            self._states.append(output.hidden[:, output.hidden.shape[1] - fresh :].cpu())
-            self._next = computed
-        if self.pending == 0:
-            self.finished = True
-            self._mailbox.send(torch.cat(self._states, dim=1).transpose(0, 1).contiguous())

@@ -180,6 +180,7 @@ class Scheduler:
         end = cached - cached % page_tokens + page_tokens
         return end <= request.reusable and any(
             other.scope == request.scope
+            and other.cacheable
             and other.kv is not None
             and other.kv.length + count >= end
             and other.ids[:end] == request.ids[:end]
@@ -255,9 +256,11 @@ class Scheduler:
         self._preemptions += 1
 
     def _give_back(self, request: AnyRequest) -> None:
-        """Leave what a request has computed to the cache."""
+        """Leave what a request has computed to the cache, if it is of use there."""
         kv, request.kv = request.kv, None
-        if kv is not None:
+        if kv is not None and not request.cacheable:
+            self.cache.drop(kv)
+        elif kv is not None:
             self.cache.close(
                 kv,
                 request.ids,
@@ -297,11 +300,12 @@ class Scheduler:
             return
         seconds = time.perf_counter() - started_at
         if sum(counts) > len(counts):
-            self.prefill_speed.measured(sum(counts), seconds)
+            if all(request.cacheable for request, _ in chosen):
+                self.prefill_speed.measured(sum(counts), seconds)
         elif self._speculation is not None:
             self._speculation.costs.measured(seconds, rows=rows, sequences=len(chosen))
         for (request, count), output in zip(chosen, outputs, strict=True):
-            if count > 1 and request.kv is not None:
+            if count > 1 and request.kv is not None and request.cacheable:
                 self.cache.share(
                     request.kv,
                     request.ids,

@@ -12,6 +12,7 @@ from typing import Self
 from pydantic import PrivateAttr, ValidationError, model_validator
 
 from agentkit.errors import ConfigurationError, PolicyError
+from agentkit.inference.catalog import EMBEDDED_MODEL
 from agentkit.shields.base import Stage
 from agentkit.shields.policy_changes import compare
 from agentkit.shields.policy_errors import Location, Problem, problem_in, shown, with_nearest
@@ -19,11 +20,12 @@ from agentkit.shields.policy_locks import lock_names, lock_on
 from agentkit.shields.policy_model import PolicyModel, ShieldConfig
 from agentkit.shields.policy_source import (
     DEFAULT_NAME,
-    DEFAULT_PATH,
+    EMBEDDED_NAME,
+    SHIPPED,
     PublicKey,
     put_together,
-    read_default_policy,
     read_policy_file,
+    read_shipped_policy,
 )
 from agentkit.shields.registry import ShieldOptionError, find_shield
 from agentkit.shields.yaml_source import Document, parse_yaml
@@ -60,7 +62,19 @@ class Policy(PolicyModel):
     @classmethod
     def default(cls) -> Self:
         """Return the policy that ships with agentkit. It needs no model weights."""
-        return cls.parse(read_default_policy(), DEFAULT_PATH)
+        return cls._shipped(DEFAULT_NAME)
+
+    @classmethod
+    def for_model(cls, model: object) -> Self:
+        """Return what an agent on a model is judged by that is given no policy.
+
+        On the embedded model, by its name, that is the default policy and that model's probes; else the default policy.
+        """
+        return cls._shipped(EMBEDDED_NAME if model == EMBEDDED_MODEL else DEFAULT_NAME)
+
+    @classmethod
+    def _shipped(cls, name: str) -> Self:
+        return cls.parse(read_shipped_policy(name), f"agentkit {name} policy")
 
     @classmethod
     def _load(cls, path: Path, name: str, key: PublicKey | None, opened: tuple[Path, ...]) -> Self:
@@ -94,8 +108,8 @@ class Policy(PolicyModel):
             return None
         if not isinstance(name, str) or not name:
             raise PolicyError(f"extends must name a policy file, got {shown(name)}", path=path, line=line)
-        if name == DEFAULT_NAME:
-            return cls.default()
+        if name in SHIPPED:
+            return cls._shipped(name)
         file = Path(path).parent / name if path is not None else Path(name)
         if file.resolve() in opened:
             raise PolicyError(f"{name} extends itself", path=path, line=line)

@@ -135,7 +135,8 @@ class PolicyModel(_Strict):
         str | None,
         Field(
             min_length=1,
-            description="Another policy file, relative to this one, or `default`: what is not named here is as there.",
+            description="Another policy file, relative to this one, or `default`, or `embedded`: what is not named "
+            "here is as there.",
         ),
     ] = None
     locks: Annotated[

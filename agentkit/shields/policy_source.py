@@ -13,9 +13,13 @@ PublicKey: TypeAlias = str | Path
 """The path of an Ed25519 public key in PEM form, or the PEM text itself."""
 
 DEFAULT_NAME: Final = "default"
-"""What `extends` calls the policy that ships with agentkit; a file of that name is written `./default`."""
+"""What `extends` calls the policy that needs no model."""
 
-DEFAULT_PATH: Final = "agentkit default policy"
+EMBEDDED_NAME: Final = "embedded"
+"""What `extends` calls the default policy with the embedded model's probes beside the rules."""
+
+SHIPPED: Final = (DEFAULT_NAME, EMBEDDED_NAME)
+"""The policies that ship with agentkit; a file of such a name is written `./default`."""
 
 # What a policy says entry by entry. Everything else is replaced as a whole.
 _BY_ENTRY: Final = ("shields", "stages", "failure", "streaming")
@@ -42,9 +46,9 @@ def read_policy_file(path: Path, public_key: PublicKey | None) -> str:
         raise PolicyError(f"is not UTF-8 at byte {exc.start}", path=str(path)) from exc
 
 
-def read_default_policy() -> str:
-    """Return the text of the policy that ships with agentkit."""
-    packaged = resources.files("agentkit.shields") / "policies" / "default.yaml"
+def read_shipped_policy(name: str) -> str:
+    """Return the text of a policy that ships with agentkit."""
+    packaged = resources.files("agentkit.shields") / "policies" / f"{name}.yaml"
     return packaged.read_text(encoding="utf-8")
 
 

@@ -47,6 +47,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "semgrep": "agentkit.shields.semgrep",
     "llama_guard": "agentkit.shields.llama_guard",
     "prompt_guard": "agentkit.shields.prompt_guard",
+    "probe": "agentkit.shields.probe",
 }
 
 _INJECTED: Final = "engines"

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 
 from agentkit.errors import ContextLengthError, InferenceError
 from agentkit.inference.base import Priority
-from agentkit.inference.request import HiddenStatesRequest
+from agentkit.inference.states_request import EarlyStatesRequest, HiddenStatesRequest
 from tests.inference.calling import generate_all, token_ids
 from tests.inference.scheduling import Inbox, drain, generation, new_scheduler
 
@@ -115,3 +115,49 @@ async def test_what_cannot_be_answered_is_refused(engine, arguments, message):
 async def test_ids_beyond_the_context_are_refused(open_engine):
     with pytest.raises(ContextLengthError):
         await open_engine(context_length=20).hidden_states(IDS, LAYERS)
+
+
+@pytest.mark.parametrize("layers", [(0,), (1,), (0, 1), (2, 0)])
+async def test_early_states_are_the_hidden_states(engine, scope, layers):
+    early = await engine.early_states(IDS, layers)
+    np.testing.assert_allclose(early, await engine.hidden_states(IDS, layers, scope=scope), atol=1e-4)
+
+
+async def test_early_states_leave_nothing_in_the_cache(open_engine):
+    engine = open_engine()
+    await engine.early_states(IDS, LAYERS)
+    stats = await engine.stats()
+    assert (stats.cached_tokens, stats.active_bytes) == (0, 0)
+    usage = (await generate_all(engine, IDS, "", max_tokens=1)).usage
+    assert usage.cached_tokens == 0
+
+
+async def test_early_states_beside_others_leave_them_their_own(engine, scope, expected):
+    alone = await generate_all(engine, IDS, scope, max_tokens=4)
+    answers = []
+
+    async def ask():
+        answers.append(await engine.early_states(IDS, LAYERS))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(ask)
+        again = await generate_all(engine, IDS, f"{scope} again", max_tokens=4)
+        deep = await engine.hidden_states(IDS, LAYERS, scope=f"{scope} deep")
+    assert again.ids == alone.ids
+    for states in [*answers, deep]:
+        np.testing.assert_allclose(states, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps_before", range(1, 5))
+def test_early_states_are_the_same_after_a_preemption(tiny_model, expected, steps_before):
+    scheduler = new_scheduler(tiny_model, num_pages=8, prefill_chunk=10)
+    inbox = Inbox()
+    scheduler.submit(EarlyStatesRequest(IDS, LAYERS, priority=Priority.BACKGROUND, mailbox=inbox))
+    for _ in range(steps_before):
+        scheduler.step()
+    scheduler.submit(generation(token_ids(60, start=9), max_tokens=1))
+    drain(scheduler)
+    assert scheduler.stats().preemptions == 1
+    (states,) = inbox.received
+    np.testing.assert_allclose(states.numpy(), expected, atol=1e-4)

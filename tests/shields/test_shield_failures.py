@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from agentkit.errors import ConfigurationError, InferenceError
@@ -20,10 +22,11 @@ from agentkit.shields.registry import BUILT_IN, find_shield
 from tests.inference.encoders import build_encoder
 from tests.shields.fakes import AnsweringShield, content_at, policy_for
 from tests.shields.guarding import SAFE, ScoringEngine
+from tests.shields.reading import StatesEngine, engines_of, written_head
 
 ERROR, TIMEOUT = OutcomeStatus.ERROR, OutcomeStatus.TIMEOUT
 SHORT = "some text"
-WITH_A_MODEL = {"llama_guard", "prompt_guard"}
+WITH_A_MODEL = {"llama_guard", "probe", "prompt_guard"}
 """The built-in shields that fail in ways of their own; every other one is in the table without being named."""
 ENGINE_FAILURES = {
     "raises": ERROR,
@@ -92,6 +95,53 @@ async def test_llama_guard(failure: str, stage: Stage) -> None:
     await shield.start()
     timeout_ms = 30 if failure == "times out" else 9000
     assert await judge(shield, stage, SHORT, timeout_ms=timeout_ms) == (ENGINE_FAILURES[failure], True)
+
+
+class BreakingStatesEngine(StatesEngine):
+    """Fails to give hidden states in the way that it is told."""
+
+    def __init__(self, failure: str) -> None:
+        super().__init__()
+        self._failure = failure
+
+    async def early_states(
+        self, ids: Sequence[int], layers: Sequence[int], *, priority: Priority = Priority.SHIELD
+    ) -> NDArray[np.float32]:
+        match self._failure:
+            case "raises":
+                raise InferenceError("the engine is closed")
+            case "times out":
+                await anyio.sleep_forever()
+            case "cancelled":
+                raise asyncio.CancelledError
+            case "garbage":
+                return np.zeros((3, 1), np.float32)
+            case "too many":
+                return np.zeros((len(ids) + 1, len(layers), 2), np.float32)
+            case "another size":
+                return np.zeros((len(ids), len(layers), 7), np.float32)
+        return np.full((len(ids), len(layers), 2), np.nan, np.float32)
+
+
+STATES_FAILURES = {
+    "raises": ERROR,
+    "times out": TIMEOUT,
+    "garbage": ERROR,
+    "too many": ERROR,
+    "another size": ERROR,
+    "NaN": ERROR,
+    "cancelled": ERROR,
+}
+
+
+@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("failure", STATES_FAILURES)
+async def test_probe(failure: str, stage: Stage, tmp_path: Path) -> None:
+    engines = engines_of(BreakingStatesEngine(failure))
+    shield = find_shield("probe").build({"head": written_head(tmp_path)}, engines=engines)
+    await shield.start()
+    timeout_ms = 30 if failure == "times out" else 9000
+    assert await judge(shield, stage, SHORT, timeout_ms=timeout_ms) == (STATES_FAILURES[failure], True)
 
 
 @pytest.fixture(scope="module")
