@@ -39,6 +39,9 @@ bench-own: setup
 	$(BIN)/python -m benchmarks.first_token
 	$(BIN)/python -m benchmarks.tool_calls
 	$(BIN)/python -m benchmarks.shield_quality
+	$(BIN)/python -m benchmarks.probes
+	$(BIN)/python -m benchmarks.shield_latency
+	$(BIN)/python -m benchmarks.guarded_turn
 	$(BIN)/python -m benchmarks.grammar
 	$(BIN)/python -m benchmarks.speculation
 	$(BIN)/python -m benchmarks.quantisation

@@ -1,8 +1,9 @@
 """How long a guarded turn takes, over the unguarded one. `python -m benchmarks.guarded_turn`.
 
 The same conversation, each question in its turn, under every policy: the same prompts and the same answers.
-Rows: `default`; `guard`, a model in the shape of Llama Guard 3 with as many and as wide layers as the agent's, at the
-user's input and the model's output; the same `judged first`, as if nothing ran beside it; and every `--policy`.
+Rows: `default`; `probes`, what the embedded model's agents are judged by; `guard`, a model in Llama Guard 3's shape
+with as many and as wide layers as the agent's, at the user's input and the model's output; the same `judged first`, as
+if nothing ran beside it; and every `--policy`.
 
 `alone` is what the guard's own computing takes with nothing beside it, as a share of the unguarded turn. Where both
 models share the same cores, no overlap can hide it: 1 + `alone` is about the least that such a machine can reach.
@@ -46,8 +47,7 @@ QUESTIONS = (
     "And which three of these plants would you choose if there were room for three only? Say for each why, when to "
     "plant it, and how much water it wants in a dry summer.",
 )
-HIGHEST = {"guard": 1.25}
-HIGHEST_OF_A_FILE = 1.10
+HIGHEST = {"probes": 1.10, "guard": 1.25}
 
 
 class JudgedFirst(LlamaGuard):
@@ -143,9 +143,10 @@ def rows(
     return [
         row("none", policy({}, segment_tokens=size)),
         row("default", Policy.default()),
+        # By its name: a shield that names the same model then shares its engine.
+        row("probes", Policy.for_model(EMBEDDED_MODEL), model=EMBEDDED_MODEL),
         guarded_row("guard", LlamaGuard),
         guarded_row("guard, judged first", JudgedFirst),
-        # By its name: a shield that names the same model then shares its engine.
         *(row(name, Policy.load(path), model=arguments.model) for name, path in files.items()),
     ]
 
@@ -241,9 +242,7 @@ def table(measured: dict[str, Any]) -> str:
 
 def highest(name: str) -> float | None:
     """Return the ratio that a row is held to; None for those that are there to be compared with."""
-    if name in ("none", "default", "guard, judged first"):
-        return None
-    return HIGHEST.get(name, HIGHEST_OF_A_FILE)
+    return HIGHEST.get(name)
 
 
 def main() -> int:

@@ -3,8 +3,9 @@
     python -m benchmarks.shield_latency [--json FILE]
 
 Warm is a check of a shield that has judged before, of a text that it has not; cold is the first check of 2 KB in a new
-process, and `start` what comes before it. Models have random weights (see `guard_models`): the times are theirs, the
-verdicts are nobody's. Prose is judged, and by `code_shield` Python's standard library.
+process, and `start` what comes before it. Guard models have random weights (see `guard_models`): the times are theirs,
+the verdicts are nobody's. A probe reads with the embedded model, apart from any agent. Prose is judged, and by
+`code_shield` Python's standard library.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agentkit.inference.base import Engine
+from agentkit.inference.catalog import EMBEDDED_MODEL
 from agentkit.messages import USER
 from agentkit.shields.base import BatchShield, Shield, ShieldInput, Stage
 from agentkit.shields.engine_address import EngineAddress
@@ -37,7 +39,7 @@ from benchmarks.shield_quality import library_sources
 
 _BYTES: Final = (200, 2_000, 20_000)
 _WITHOUT_MODEL: Final = ("instruction_override", "secrets", "pii", "code_shield")
-_WITH_MODEL: Final = ("prompt_guard", "llama_guard")
+_WITH_MODEL: Final = ("probe", "prompt_guard", "llama_guard")
 _CHECKS: Final = {200: 200, 2_000: 100, 20_000: 30}
 _CHECKS_OF_MODEL: Final = {200: 10, 2_000: 5, 20_000: 2}
 _COLD_BYTES: Final = 2_000
@@ -51,17 +53,23 @@ _SENTENCES: Final = (
 
 
 async def _started(name: str, encoder: Path) -> Shield:
-    """Return a built-in shield, started, with a model of random weights where it takes one."""
-    model = {"prompt_guard": str(encoder), "llama_guard": "Llama-Guard-3-8B"}.get(name)
-    shield = find_shield(name).build({} if model is None else {"model": model}, engines=_random_guard)
+    """Return a built-in shield, started, with a model of random weights where it takes a guard."""
+    options = {
+        "prompt_guard": {"model": str(encoder)},
+        "llama_guard": {"model": "Llama-Guard-3-8B"},
+        "probe": {"head": "injection"},
+    }
+    shield = find_shield(name).build(options.get(name, {}), engines=_engine)
     await shield.start()
     return shield
 
 
-async def _random_guard(reference: str | EngineAddress) -> Engine:
-    from benchmarks.guard_models import llama_guard_engine  # torch, for the one shield that asks for it
+async def _engine(reference: str | EngineAddress) -> Engine:
+    # torch, for the shields that ask for it
+    from agentkit.inference.engine import LocalEngine
+    from benchmarks.guard_models import llama_guard_engine
 
-    return llama_guard_engine()
+    return await LocalEngine.load(EMBEDDED_MODEL) if reference == EMBEDDED_MODEL else llama_guard_engine()
 
 
 def _contents(name: str, size: int, count: int) -> list[ShieldInput]:

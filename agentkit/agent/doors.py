@@ -10,8 +10,10 @@ from typing import Protocol, Self, runtime_checkable
 import anyio
 
 from agentkit.cleared import Cleared, Held, require_cleared, require_held
-from agentkit.inference.base import Engine, GeneratedToken, Grammar, Priority, SamplingParams
-from agentkit.inference.common_prefix import common_length
+from agentkit.inference.base import Engine, GeneratedToken, Grammar, Observe, Priority, SamplingParams
+from agentkit.inference.common_prefix import common_length, find_last
+from agentkit.inference.probe_reader import ReadableEngine
+from agentkit.shields.base import SharedStates
 
 
 @runtime_checkable
@@ -32,6 +34,10 @@ class SupportsPinning(Protocol):
 
 class Begun(Protocol):
     """A generation that goes on by itself."""
+
+    @property
+    def states(self) -> SharedStates | None:
+        """The hidden states that it takes along, where that was asked for."""
 
     def __aiter__(self) -> Self: ...
 
@@ -58,8 +64,9 @@ class SupportsBeginning(Protocol):
         priority: Priority = Priority.INTERACTIVE,
         scope: str = "",
         public_prefix: int = 0,
+        observe: Observe | None = None,
     ) -> Begun:
-        """Begin to generate at once; otherwise as `Engine.generate`."""
+        """Begin to generate at once, and take the observed states along; otherwise as `Engine.generate`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,27 +109,45 @@ class GuardedEngine:
         *,
         grammar: Grammar | None,
         cleared_tokens: int,
-    ) -> None:
+        observed: Held[str] | None = None,
+        layers: Sequence[int] = (),
+    ) -> SharedStates | None:
         """Compute ahead what `generate` will be asked for, where the engine is on this machine.
 
-        The first `cleared_tokens` of the prompt have been cleared before: the cache may keep them in any case.
+        The first `cleared_tokens` of the prompt have been cleared before: the cache may keep them in any case. Returns
+        what `layers` make of the text `observed`, where its ids are a part of the rest.
 
         Raises:
-            TypeError: if the prompt is not held.
+            TypeError: if the prompt or what is observed is not held.
             ContextLengthError, InferenceError: as `Engine.generate`.
         """
         ids = require_held(prompt)
-        if self._ahead is None and isinstance(self._engine, SupportsBeginning):
-            tokens = self._engine.begin(
-                ids,
-                params,
-                grammar=grammar,
-                priority=Priority.INTERACTIVE,
-                scope=self._scope,
-                public_prefix=common_length(ids, self._public_ids),
-            )
-            asked = _Asked(ids=ids, params=params, grammar=grammar)
-            self._ahead = _Ahead(asked=asked, tokens=tokens, cleared_tokens=cleared_tokens)
+        text = None if observed is None else require_held(observed)
+        if self._ahead is not None or not isinstance(self._engine, SupportsBeginning):
+            return None
+        tokens = self._engine.begin(
+            ids,
+            params,
+            grammar=grammar,
+            priority=Priority.INTERACTIVE,
+            scope=self._scope,
+            public_prefix=common_length(ids, self._public_ids),
+            observe=self._observe(ids, text, layers, start=cleared_tokens),
+        )
+        asked = _Asked(ids=ids, params=params, grammar=grammar)
+        self._ahead = _Ahead(asked=asked, tokens=tokens, cleared_tokens=cleared_tokens)
+        return tokens.states
+
+    def _observe(
+        self, ids: Sequence[int], text: str | None, layers: Sequence[int], *, start: int
+    ) -> Observe | None:
+        """Return where the text stands in the prompt, with those of the layers that this model has; None if nowhere."""
+        if not text or not isinstance(self._engine, ReadableEngine):
+            return None
+        own = tuple(layer for layer in layers if layer <= self._engine.num_layers)
+        part = self._engine.tokenizer.encode(text) if own else []
+        place = find_last(ids, part, start=start)
+        return None if place is None else Observe(start=place, stop=place + len(part), layers=own)
 
     def generate(
         self, prompt: Cleared[tuple[int, ...]], params: SamplingParams, *, grammar: Grammar | None

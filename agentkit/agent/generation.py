@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,7 @@ from agentkit.inference.base import Grammar, SamplingParams, StopReason, Usage
 from agentkit.inference.formats.base import Format, ParsedOutput, ToolChoice
 from agentkit.memory.transcript import Transcript
 from agentkit.messages import MODEL, Message, ToolSpec
-from agentkit.shields.base import Stage
+from agentkit.shields.base import SharedStates, Stage
 from agentkit.shields.decision import Decision
 
 
@@ -96,18 +96,30 @@ class Generation:
         )
 
     def begin(
-        self, transcript: Transcript, said: Held[Message], params: SamplingParams, choice: ToolChoice
-    ) -> None:
+        self,
+        transcript: Transcript,
+        said: Held[str],
+        asked: Callable[[str], Message],
+        params: SamplingParams,
+        choice: ToolChoice,
+        *,
+        layers: Sequence[int] = (),
+    ) -> SharedStates | None:
         """Have the engine begin the step that will follow if what was said is cleared as it is.
+
+        `asked` makes a message of it. Returns what `layers` make of it, where its tokens stand in the prompt as they
+        would by themselves.
 
         Raises:
             InferenceError, ConfigurationError: if that step cannot be generated.
         """
-        self.engine.begin(
-            said.map(lambda message: self._prompt_with(transcript, message)),
+        return self.engine.begin(
+            said.map(lambda text: self._prompt_with(transcript, asked(text))),
             self._stopping(params),
             grammar=self._grammar(choice),
             cleared_tokens=len(transcript.ids),
+            observed=said,
+            layers=layers,
         )
 
     async def forget(self, step: Step) -> None:

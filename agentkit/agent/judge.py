@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -11,11 +11,11 @@ from agentkit.agent.events import EventSink
 from agentkit.agent.logbook import Logbook
 from agentkit.agent.metering import counting_shield_tokens
 from agentkit.agent.result import UsageMeter
-from agentkit.cleared import Cleared, Held
+from agentkit.cleared import Cleared
 from agentkit.memory.journal import DecisionMade
 from agentkit.memory.transcript import Transcript
 from agentkit.messages import Provenance
-from agentkit.shields.base import ShieldInput, Stage
+from agentkit.shields.base import Meanwhile, ShieldInput, Stage
 from agentkit.shields.decision import Decision
 from agentkit.shields.pipeline import Pipeline
 
@@ -49,7 +49,7 @@ class Judge:
         provenance: Provenance,
         *,
         language: str | None = None,
-        meanwhile: Callable[[Held[str]], None] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> Decision:
         """Judge one piece of content, with the conversation so far beside it; the decision has an id.
 

@@ -31,7 +31,7 @@ from agentkit.inference.formats.base import ToolChoice
 from agentkit.memory.journal import InputAccepted, StepGenerated
 from agentkit.memory.transcript import Entry, Mark, Transcript
 from agentkit.messages import Message, Provenance, Role
-from agentkit.shields.base import Stage
+from agentkit.shields.base import SharedStates, Stage
 from agentkit.tools.approval import ApprovalRequest
 
 
@@ -219,13 +219,20 @@ class Turn:
             await self.generation.forget(step)
         return entry
 
-    def _begin_ahead(self, said: Held[str]) -> None:
+    def _begin_ahead(self, said: Held[str], layers: Sequence[int]) -> SharedStates | None:
         """Have the first step computed while shields judge what was said; if it cannot be, nothing is lost."""
         if self.recall.is_active:
-            return  # what will stand behind it is not known yet
+            return None  # what will stand behind it is not known yet
         with suppress(InferenceError, ConfigurationError):
-            first = self._params(self.budget.steps)
-            self.generation.begin(self.transcript, said.map(self._asked), first, self._choice())
+            return self.generation.begin(
+                self.transcript,
+                said,
+                self._asked,
+                self._params(self.budget.steps),
+                self._choice(),
+                layers=layers,
+            )
+        return None
 
     def _asked(self, said: str) -> Message:
         """Return what the turn begins with as a message."""

@@ -136,6 +136,15 @@ class Score:
     usage: Usage
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observe:
+    """Which hidden states are wanted: what `layers` make of the ids [start, stop) of a prompt."""
+
+    start: int
+    stop: int
+    layers: tuple[int, ...]
+
+
 class Engine(Protocol):
     """Runs one model. Safe to call from many tasks of one event loop."""
 

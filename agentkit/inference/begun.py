@@ -10,6 +10,7 @@ from agentkit.errors import InferenceError
 from agentkit.inference.base import GeneratedToken
 from agentkit.inference.generation import GenerationRequest
 from agentkit.inference.mailbox import Mailbox
+from agentkit.inference.observed import ObservedStates
 from agentkit.inference.request import Request
 from agentkit.inference.scheduler import Scheduler
 from agentkit.inference.worker import Worker
@@ -29,7 +30,8 @@ def submitted(request: Request[Any], worker: Worker, scheduler: Scheduler) -> It
 class BegunGeneration:
     """Gives the tokens of a request, which is computed whether or not anybody waits for them.
 
-    Whoever began it ends it, with `cancel` or `drop`; ending twice changes nothing.
+    Whoever began it ends it, with `cancel` or `drop`; ending twice changes nothing. `states` are those that it
+    was asked to take along.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class BegunGeneration:
         *,
         worker: Worker,
         scheduler: Scheduler,
+        states: ObservedStates | None = None,
     ) -> None:
         """Begin.
 
         Raises:
             InferenceError: if the engine is closed.
         """
+        self.states = states
         self._request = request
         self._mailbox = mailbox
         self._worker = worker
@@ -65,7 +69,7 @@ class BegunGeneration:
 
     def cancel(self) -> None:
         """Stop before the next token; what was computed stays cached."""
-        self._ended = True
+        self._end()
         with suppress(InferenceError):  # closed: every request has ended
             self._worker.post(lambda: self._scheduler.cancel(self._request))
 
@@ -74,9 +78,14 @@ class BegunGeneration:
 
         Nothing of it is cached any more when this returns.
         """
-        self._ended = True
+        self._end()
         with suppress(InferenceError):  # closed: nothing is cached any more
             await self._worker.call(lambda: self._forget(keep))
+
+    def _end(self) -> None:
+        self._ended = True
+        if self.states is not None:
+            self.states.give_up()
 
     def _forget(self, keep: int) -> None:
         self._scheduler.cancel(self._request)

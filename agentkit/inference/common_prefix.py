@@ -18,3 +18,14 @@ def common_length(left: Sequence[int], right: Sequence[int]) -> int:
         else:
             high = middle - 1
     return low
+
+
+def find_last(ids: Sequence[int], part: Sequence[int], *, start: int = 0) -> int | None:
+    """Return where `part` stands in `ids[start:]` the last time, as a place in `ids`; None where it does not."""
+    if not part:
+        return None
+    wanted = list(part)
+    for place in range(len(ids) - len(wanted), start - 1, -1):
+        if ids[place] == wanted[0] and list(ids[place : place + len(wanted)]) == wanted:
+            return place
+    return None

@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
-import numpy as np
-import torch
 
 from agentkit.errors import InferenceError, KVFileError
-from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingParams, Score, Usage
+from agentkit.inference.base import (
+    GeneratedToken,
+    Grammar,
+    Observe,
+    Priority,
+    SamplingParams,
+    Score,
+    Usage,
+)
 from agentkit.inference.begun import BegunGeneration, submitted
 from agentkit.inference.bounds import Bounds
 from agentkit.inference.config import EngineConfig
@@ -32,11 +39,12 @@ from agentkit.inference.loading import (
 )
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import LlamaModel
-from agentkit.inference.request import PrefillRequest, ScoreRequest
+from agentkit.inference.observed import ObservedStates
+from agentkit.inference.request import PrefillRequest, Request, ScoreRequest
 from agentkit.inference.saved_kv import SavedKV, Warmth
 from agentkit.inference.scheduler import Scheduler
 from agentkit.inference.speculation import Speculation
-from agentkit.inference.states_request import EarlyStatesRequest, HiddenStatesRequest
+from agentkit.inference.states import GivesStates
 from agentkit.inference.stats import EngineStats
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.inference.worker import Worker
@@ -51,7 +59,7 @@ class _Core:
     saved: SavedKV
 
 
-class LocalEngine:
+class LocalEngine(GivesStates):
     """Runs one Llama model in this process; implements `Engine`.
 
     What a call computes stays cached for later calls of its `scope` whose ids begin alike. May be used from
@@ -163,14 +171,21 @@ class LocalEngine:
         priority: Priority = Priority.INTERACTIVE,
         scope: str = "",
         public_prefix: int = 0,
+        observe: Observe | None = None,
     ) -> BegunGeneration:
         """Begin to generate after the prompt at once, whether or not anybody waits for the tokens.
 
+        With `observe`, what comes of it has `states`: hidden states that the prefill takes along.
+
         Raises:
-            ContextLengthError, InferenceError: as `generate`.
+            ContextLengthError, InferenceError: as `generate`, or if `observe` is out of range.
         """
         self._bounds.check_prompt(prompt_ids, public_prefix=public_prefix)
         self._bounds.check_ids("stop", sorted(params.stop_ids))
+        states = None
+        if observe is not None:
+            self._bounds.check_states(prompt_ids[: observe.stop], observe.layers, start=observe.start)
+            states = ObservedStates(observe, fingerprint=self.fingerprint)
         mailbox: Mailbox[GeneratedToken] = Mailbox()
         request = GenerationRequest(
             prompt_ids,
@@ -182,8 +197,10 @@ class LocalEngine:
             scope=scope,
             mailbox=mailbox,
             public_prefix=public_prefix,
+            observed=states,
         )
-        return BegunGeneration(request, mailbox, worker=self._worker, scheduler=self._open().scheduler)
+        scheduler = self._open().scheduler
+        return BegunGeneration(request, mailbox, worker=self._worker, scheduler=scheduler, states=states)
 
     async def score(
         self,
@@ -208,7 +225,7 @@ class LocalEngine:
             mailbox=mailbox,
             public_prefix=public_prefix,
         )
-        with submitted(request, self._worker, self._open().scheduler):
+        with self._submitted(request):
             return await mailbox.receive()
 
     async def forget(self, ids: Sequence[int], *, keep: int, scope: str = "") -> None:
@@ -242,45 +259,6 @@ class LocalEngine:
         finally:
             with suppress(InferenceError):  # closed: nothing is cached any more
                 self._worker.post(lambda: cache.unpin(*pins))
-
-    async def hidden_states(
-        self,
-        ids: Sequence[int],
-        layers: Sequence[int],
-        *,
-        start: int = 0,
-        priority: Priority = Priority.SHIELD,
-        scope: str = "",
-    ) -> np.ndarray:
-        """Return what the layers make of the ids from `start` on, in fp32: (ids, layers, hidden_size).
-
-        Layer 0 is the embedding, layer `n` the output of the n-th, before the model's last norm. What is cached of
-        the ids before `start` is used; what is computed stays cached, for whoever generates after these ids.
-
-        Raises:
-            ContextLengthError, InferenceError: as `generate`, or if `layers` or `start` are out of range.
-        """
-        self._bounds.check_states(ids, layers, start=start)
-        mailbox: Mailbox[torch.Tensor] = Mailbox()
-        request = HiddenStatesRequest(
-            ids, layers, start=start, priority=priority, scope=scope, mailbox=mailbox
-        )
-        with submitted(request, self._worker, self._open().scheduler):
-            return (await mailbox.receive()).numpy()
-
-    async def early_states(
-        self, ids: Sequence[int], layers: Sequence[int], *, priority: Priority = Priority.SHIELD
-    ) -> np.ndarray:
-        """Return `hidden_states` of all ids at that share of a prefill's cost; uses and leaves nothing cached.
-
-        Raises:
-            ContextLengthError, InferenceError: as `hidden_states`.
-        """
-        self._bounds.check_states(ids, layers, start=0)
-        mailbox: Mailbox[torch.Tensor] = Mailbox()
-        request = EarlyStatesRequest(ids, layers, priority=priority, mailbox=mailbox)
-        with submitted(request, self._worker, self._open().scheduler):
-            return (await mailbox.receive()).numpy()
 
     async def save_kv(self, ids: Sequence[int], path: str | Path, *, scope: str = "") -> int:
         """Write what is cached of these ids to a file; return how many tokens that is, 0 for none and no file.
@@ -330,7 +308,7 @@ class LocalEngine:
         if loaded < len(ids):
             mailbox: Mailbox[Usage] = Mailbox()
             request = PrefillRequest(ids, priority=Priority.BACKGROUND, scope=scope, mailbox=mailbox)
-            with submitted(request, self._worker, self._open().scheduler):
+            with self._submitted(request):
                 await mailbox.receive()
         return Warmth(
             cached_tokens=cached,
@@ -352,6 +330,9 @@ class LocalEngine:
         self._worker.close()
         self._core = None
         await anyio.to_thread.run_sync(self._worker.join)
+
+    def _submitted(self, request: Request[Any]) -> AbstractContextManager[None]:
+        return submitted(request, self._worker, self._open().scheduler)
 
     def _open(self) -> _Core:
         if self._core is None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingParams, StopReason
 from agentkit.inference.constraint import GrammarConstraint
 from agentkit.inference.mailbox import Mailbox
-from agentkit.inference.model import Output
+from agentkit.inference.model import Output, Part
+from agentkit.inference.observed import ObservedStates
 from agentkit.inference.prompt_lookup import PromptLookup
 from agentkit.inference.request import NextTokenRequest
 from agentkit.inference.sampler import Draw, Sampler
@@ -31,6 +33,7 @@ class GenerationRequest(NextTokenRequest[GeneratedToken]):
         scope: str,
         mailbox: Mailbox[GeneratedToken],
         public_prefix: int = 0,
+        observed: ObservedStates | None = None,
     ) -> None:
         super().__init__(
             prompt_ids, priority=priority, scope=scope, mailbox=mailbox, public_prefix=public_prefix
@@ -43,12 +46,40 @@ class GenerationRequest(NextTokenRequest[GeneratedToken]):
         self._constraint: GrammarConstraint | None = None
         self._context_length = context_length
         self._lookup: PromptLookup | None = None
+        self._observed = observed
 
     def _start(self) -> None:
         """Compile the grammar."""
         if self._grammar is not None:
             self._constraint = GrammarConstraint(self._grammar, self._tokenizer, self._stop_ids)
             self._constraint.begin_mask()
+
+    @property
+    def reusable(self) -> int:
+        """How many of the leading ids need not be computed if they are cached: of states, nothing is cached."""
+        most = super().reusable
+        return most if self._observing is None else min(most, self._observing.collector.next)
+
+    def part(self, count: int) -> Part:
+        """Return what the next step computes, with the hidden states that are still wanted."""
+        part = super().part(count)
+        return part if self._observing is None else replace(part, layers=self._observing.layers)
+
+    def take(self, output: Output) -> None:
+        """Use what a step gave: hidden states, and the logits once there are any."""
+        if self._observing is not None:
+            self._observing.take(output.hidden, computed=len(self.ids) - self.pending)
+        super().take(output)
+
+    def fail(self, error: Exception) -> None:
+        """End with an error; whoever waits for hidden states learns that there are none."""
+        if self._observed is not None:
+            self._observed.give_up()
+        super().fail(error)
+
+    @property
+    def _observing(self) -> ObservedStates | None:
+        return None if self._observed is None or self._observed.collector.done else self._observed
 
     @property
     def draw(self) -> Draw | None:

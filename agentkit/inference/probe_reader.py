@@ -56,8 +56,11 @@ class ProbeReader:
         *,
         window: int,
         priority: Priority = Priority.SHIELD,
+        before: Sequence[int] | None = None,
     ) -> None:
         """Read in windows of so many tokens, each of which begins half a window after the one before.
+
+        Every piece is read behind the ids `before`, by default the one that begins a prompt.
 
         Raises:
             ConfigurationError: if the model's context does not hold one window.
@@ -66,15 +69,17 @@ class ProbeReader:
         self._layers = tuple(layers)
         self._window = window
         self._priority = priority
-        # One place is taken by the first token, one is kept for an output.
-        self._piece = min(max(PIECE_TOKENS, window), engine.context_length - 2)
+        first = min(engine.tokenizer.eos_ids, default=0)
+        if engine.tokenizer.bos_id is not None:
+            first = engine.tokenizer.bos_id
+        # The state of a prompt's first token is like no other's, so it counts in no mean.
+        self._before = list(before or [first])
+        # One place is kept for an output.
+        self._piece = min(max(PIECE_TOKENS, window), engine.context_length - len(self._before) - 1)
         if self._piece < window:
             raise ConfigurationError(
                 f"the probe's window is {window} tokens, the model's context has room for {self._piece}"
             )
-        tokenizer = engine.tokenizer
-        first = min(tokenizer.eos_ids, default=0) if tokenizer.bos_id is None else tokenizer.bos_id
-        self._first = first
 
     async def read(self, text: str) -> NDArray[np.float32]:
         """Return the mean hidden states of each window of a text, (windows, layers, hidden_size).
@@ -89,6 +94,18 @@ class ProbeReader:
             raise InferenceError("an empty text has no hidden states")
         # One after the other: a piece fills a step of the engine.
         return np.concatenate([await self._means(ids[piece]) for piece in self._pieces(len(ids))])
+
+    def means_of(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the means of windows, as `read` does, of states (tokens, layers, hidden_size) that are there already.
+
+        Raises:
+            InferenceError: if they are not numbers, or of other layers.
+        """
+        if not len(states) or states.shape[1] != len(self._layers) or not np.isfinite(states).all():
+            raise InferenceError(f"the model's hidden states of {len(states)} tokens are not numbers")
+        return np.stack(
+            [states[place : place + self._window].mean(axis=0) for place in self._places(len(states))]
+        )
 
     def windows_over(self, text: str, start: int, end: int) -> list[int]:
         """Return which windows of a text have something of its characters [start, end)."""
@@ -110,12 +127,10 @@ class ProbeReader:
         return window_starts(length, self._window, self._window // 2)
 
     async def _means(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        # The state of a prompt's first token is like no other's, so it counts in no mean.
-        states = await self._engine.early_states([self._first, *ids], self._layers, priority=self._priority)
-        if states.shape[:2] != (len(ids) + 1, len(self._layers)) or not np.isfinite(states).all():
-            raise InferenceError(f"the model's hidden states of {len(ids)} tokens are not numbers")
-        places = self._places(len(ids))
-        return np.stack([states[1 + place : 1 + place + self._window].mean(axis=0) for place in places])
+        states = await self._engine.early_states([*self._before, *ids], self._layers, priority=self._priority)
+        if len(states) != len(self._before) + len(ids):
+            raise InferenceError(f"the model gave hidden states of {len(states)} tokens for {len(ids)}")
+        return self.means_of(states[len(self._before) :])
 
 
 def readable(engine: Engine, reference: str) -> ReadableEngine:

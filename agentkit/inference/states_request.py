@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from agentkit.inference.base import Priority
+from agentkit.inference.base import Observe, Priority
 from agentkit.inference.mailbox import Mailbox
 from agentkit.inference.model import Output, Part
+from agentkit.inference.observed import StatesCollector
 from agentkit.inference.request import Request
 
 
@@ -27,29 +28,23 @@ class HiddenStatesRequest(Request[torch.Tensor]):
         mailbox: Mailbox[torch.Tensor],
     ) -> None:
         super().__init__(ids, priority=priority, scope=scope, mailbox=mailbox)
-        self._layers = tuple(layers)
-        self._next = start  # the first id whose hidden states are still wanted
-        self._states: list[torch.Tensor] = []
+        self._collector = StatesCollector(Observe(start=start, stop=len(self.ids), layers=tuple(layers)))
 
     @property
     def reusable(self) -> int:
         """How many of the leading ids need not be computed if they are cached."""
-        return self._next
+        return self._collector.next
 
     def part(self, count: int) -> Part:
         """Return what the next step computes: hidden states, and no logits."""
-        return replace(super().part(count), logits=0, layers=self._layers)
+        return replace(super().part(count), logits=0, layers=self._collector.layers)
 
     def take(self, output: Output) -> None:
         """Keep the hidden states; the last ones complete the answer."""
-        computed = len(self.ids) - self.pending
-        fresh = max(0, computed - self._next)  # the others came before `start`, or a second time
-        if output.hidden is not None and fresh > 0:
-            self._states.append(output.hidden[:, output.hidden.shape[1] - fresh :].cpu())
-            self._next = computed
-        if self.pending == 0:
+        states = self._collector.take(output.hidden, computed=len(self.ids) - self.pending)
+        if states is not None:
             self.finished = True
-            self._mailbox.send(torch.cat(self._states, dim=1).transpose(0, 1).contiguous())
+            self._mailbox.send(states)
 
 
 class EarlyStatesRequest(HiddenStatesRequest):
@@ -69,4 +64,4 @@ class EarlyStatesRequest(HiddenStatesRequest):
 
     def part(self, count: int) -> Part:
         """Return what the next step computes: the layers that are asked for and those below."""
-        return replace(super().part(count), depth=max(self._layers))
+        return replace(super().part(count), depth=max(self._collector.layers))

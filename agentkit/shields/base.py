@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from agentkit.cleared import Held
 from agentkit.errors import ShieldError
 from agentkit.messages import Message, Provenance
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Stage(StrEnum):
@@ -40,12 +45,32 @@ class Action(StrEnum):
         return list(Action).index(self)
 
 
+class SharedStates(Protocol):
+    """Hidden states of a text's own tokens, from the prefill that the agent's engine does of it anyway."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the engine's model from every other."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Of which layers: 0 is the embedding, `n` the output of the n-th."""
+
+    async def receive(self) -> NDArray[np.float32] | None:
+        """Wait for the states, (tokens, layers, hidden_size); None if the prefill was not completed."""
+
+
+Meanwhile = Callable[[Held[str], Sequence[int]], SharedStates | None]
+"""Begins what may be done with a text while shields still judge it, which want the states of these layers."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShieldInput:
     """One piece of content to judge, and what a shield may look at beside it.
 
     `history` is the conversation before this content, oldest first. `language` is set at stage `code` where
     the caller knows it (`python`). `scope` is whose content it is: what a shield caches of it is for that scope alone.
+    `states` are there where the agent's engine computes on the text while it is judged.
     """
 
     text: str
@@ -54,6 +79,7 @@ class ShieldInput:
     history: tuple[Message, ...] = ()
     language: str | None = None
     scope: str = ""
+    states: SharedStates | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +122,12 @@ class Verdict:
 def runs_model(shield: Shield) -> bool:
     """Whether a shield says that it runs a model, so that a verdict takes about as long as a prefill."""
     return getattr(shield, "runs_model", False) is True
+
+
+def state_layers(shield: Shield) -> Sequence[int]:
+    """Return the layers whose hidden states a shield would take from the agent's own prefill, if it is of its model."""
+    layers: Sequence[int] = getattr(shield, "state_layers", ())
+    return layers
 
 
 class Shield(Protocol):

@@ -6,7 +6,7 @@ Knows no policy: what a hit or a failure leads to is decided elsewhere.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -140,3 +140,13 @@ def _told(error: Exception) -> str:
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)
+
+
+async def at_once(run: Callable[[int], Coroutine[Any, Any, None]], indices: Sequence[int]) -> None:
+    """Run a function with each of the indices, beside each other."""
+    if len(indices) == 1:
+        await run(indices[0])  # nothing runs beside it
+        return
+    async with anyio.create_task_group() as group:
+        for index in indices:
+            group.start_soon(run, index)

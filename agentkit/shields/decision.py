@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,6 +10,11 @@ from typing import Any, Self, TypeAlias
 
 from agentkit.cleared import Cleared
 from agentkit.shields.base import Action, Finding, Stage
+
+
+def digest_of(text: str) -> str:
+    """Return the SHA-256 of a text in hex: how records name content without holding it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class OutcomeStatus(StrEnum):

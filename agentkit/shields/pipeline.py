@@ -5,22 +5,38 @@ Knows what a verdict leads to; not how a shield reaches one, nor what the caller
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from types import TracebackType
-from typing import Any, Final, Self, assert_never
+from typing import Final, Self, assert_never
 
 import anyio
 
 from agentkit.cleared import Cleared, Held, claim_seal
 from agentkit.errors import ConfigurationError, ShieldError
 from agentkit.shields.audit_sink import AuditSink
-from agentkit.shields.base import Action, Finding, Shield, ShieldInput, Stage, runs_model
-from agentkit.shields.check import Check, run_checks
-from agentkit.shields.decision import Ask, Decision, Escalation, EscalationRequest, Outcome, OutcomeStatus
+from agentkit.shields.base import (
+    Action,
+    Finding,
+    Meanwhile,
+    Shield,
+    ShieldInput,
+    Stage,
+    runs_model,
+    state_layers,
+)
+from agentkit.shields.check import Check, at_once, run_checks
+from agentkit.shields.decision import (
+    Ask,
+    Decision,
+    Escalation,
+    EscalationRequest,
+    Outcome,
+    OutcomeStatus,
+    digest_of,
+)
 from agentkit.shields.policy import Policy
 from agentkit.shields.policy_errors import with_nearest
 from agentkit.shields.policy_model import Mode, Rule
@@ -119,16 +135,15 @@ class Pipeline:
     ) -> None:
         await self.close()
 
-    async def judge(
-        self, content: ShieldInput, *, meanwhile: Callable[[Held[str]], None] | None = None
-    ) -> Decision:
+    async def judge(self, content: ShieldInput, *, meanwhile: Meanwhile | None = None) -> Decision:
         """Run the shields of the content's stage, all at once; the strictest outcome decides.
 
         A shield that breaks, is late or answers nonsense leads to the policy's failure action. May be called
         concurrently.
 
         With `meanwhile`, shields that run no model judge first. If they let the text through as it is and others
-        are still to judge it, `meanwhile` is given the text, held, before those begin.
+        are still to judge it, `meanwhile` is given the text, held, before those begin; the hidden states that it
+        returns, they are given.
 
         Raises:
             ConfigurationError: if the pipeline was not started, or is closed.
@@ -148,9 +163,7 @@ class Pipeline:
         """
         return await self._judge(contents, None)
 
-    async def _judge(
-        self, contents: Sequence[ShieldInput], meanwhile: Callable[[Held[str]], None] | None
-    ) -> list[Decision]:
+    async def _judge(self, contents: Sequence[ShieldInput], meanwhile: Meanwhile | None) -> list[Decision]:
         if self._shields is None:
             raise ConfigurationError("the shield pipeline is not running; use `async with Pipeline(policy)`")
         stages = {content.stage for content in contents}
@@ -194,7 +207,7 @@ class Pipeline:
         self,
         shields: Mapping[str, Shield],
         contents: Sequence[ShieldInput],
-        meanwhile: Callable[[Held[str]], None] | None,
+        meanwhile: Meanwhile | None,
     ) -> list[list[_Judged]]:
         """Run the rules beside each other; return for each content what each rule led to."""
         rules = self._policy.rules(contents[0].stage)
@@ -211,10 +224,12 @@ class Pipeline:
             for index, rule in enumerate(rules)
             if meanwhile is not None and runs_model(shields[rule.shield])
         ]
-        await _at_once(run, [index for index in range(len(rules)) if index not in slow])
+        await at_once(run, [index for index in range(len(rules)) if index not in slow])
         if meanwhile is not None and slow and _leaves_as_it_is(chain.from_iterable(judged.values())):
-            meanwhile(Held(contents[0].text, seal=_SEAL))
-        await _at_once(run, slow)
+            layers = {layer for index in slow for layer in state_layers(shields[rules[index].shield])}
+            states = meanwhile(Held(contents[0].text, seal=_SEAL), sorted(layers))
+            contents = [replace(contents[0], states=states)]
+        await at_once(run, slow)
         return [[judged[index][row] for index in range(len(rules))] for row in range(len(contents))]
 
     def _judged(self, rule: Rule, check: Check) -> _Judged:
@@ -250,7 +265,7 @@ class Pipeline:
                 assert_never(never)
 
     async def _decide(self, content: ShieldInput, judged: Sequence[_Judged]) -> Decision:
-        digest = content_digest(content.text)
+        digest = digest_of(content.text)
         enforced = [one for one in judged if not one.outcome.shadow]
         deciding = _strictest(enforced)
         escalation = None
@@ -292,11 +307,6 @@ class Pipeline:
         return Escalation.RELEASED if released is True else Escalation.REFUSED
 
 
-def content_digest(text: str) -> str:
-    """Return the SHA-256 of a text in hex: how records name content without holding it."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def _used_shields(policy: Policy) -> list[str]:
     used = {rule.shield for stage in Stage for rule in policy.rules(stage)}
     return [name for name in policy.shields if name in used]
@@ -309,15 +319,6 @@ async def _close(name: str, shield: Shield) -> None:
             await shield.close()
     except Exception as exc:
         raise ShieldError(f"shield {name!r} could not be closed: {type(exc).__name__}") from exc
-
-
-async def _at_once(run: Callable[[int], Coroutine[Any, Any, None]], indices: Sequence[int]) -> None:
-    if len(indices) == 1:
-        await run(indices[0])  # nothing runs beside it
-        return
-    async with anyio.create_task_group() as group:
-        for index in indices:
-            group.start_soon(run, index)
 
 
 def _leaves_as_it_is(judged: Iterable[_Judged]) -> bool:

@@ -15,7 +15,7 @@ import anyio.to_thread
 from pydantic import Field
 
 from agentkit.errors import ConfigurationError, InferenceError, ShieldError
-from agentkit.shields.base import ShieldInput, Verdict
+from agentkit.shields.base import SharedStates, ShieldInput, Verdict
 from agentkit.shields.normalize import View
 from agentkit.shields.policy_errors import with_nearest
 from agentkit.shields.readings import readings_of
@@ -23,6 +23,9 @@ from agentkit.shields.registry import EngineProvider, register_shield
 from agentkit.shields.self_test import KnownTexts, known_user_texts
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from agentkit.inference.probe_head import ProbeHead
     from agentkit.inference.probe_reader import ProbeReader
 
@@ -86,7 +89,7 @@ class Probe:
         if not readings:
             return Verdict(flagged=False, score=0.0, threshold=threshold)
         try:
-            scores = [await _score(head, reader, reading) for reading in readings]
+            scores = [await _score(head, reader, reading, content) for reading in readings]
         except InferenceError as exc:
             raise ShieldError(f"probe could not judge {len(content.text)} characters: {exc}") from exc
         score, reading = max(zip(scores, readings, strict=True), key=lambda scored: scored[0])
@@ -100,6 +103,11 @@ class Probe:
             reason=f"hidden states of {head.model}{hidden}" if flagged else None,
         )
 
+    @property
+    def state_layers(self) -> tuple[int, ...]:
+        """The layers that the head reads: where the agent runs on the head's model, its own prefill gives them."""
+        return () if self._head is None else self._head.layers
+
     async def close(self) -> None:
         """Forget the model; whoever provided it closes it."""
         self._head = self._reader = None
@@ -111,9 +119,23 @@ class Probe:
         return known_user_texts(bad=self._head.known_bad or None, good=self._head.known_good)
 
 
-async def _score(head: ProbeHead, reader: ProbeReader, reading: View) -> float:
-    means = await reader.read(reading.text)
+async def _score(head: ProbeHead, reader: ProbeReader, reading: View, content: ShieldInput) -> float:
+    means = None if reading.transforms else await _shared_means(head, reader, content.states)
+    if means is None:
+        means = await reader.read(reading.text)
     return float(head.probabilities(means).max())
+
+
+async def _shared_means(
+    head: ProbeHead, reader: ProbeReader, states: SharedStates | None
+) -> NDArray[np.float32] | None:
+    """Return what the agent's own prefill of the text gives; None where that is another model's, or did not end."""
+    if states is None or states.fingerprint != head.fingerprint or not set(head.layers) <= set(states.layers):
+        return None
+    received = await states.receive()
+    if received is None:
+        return None
+    return reader.means_of(received[:, [states.layers.index(layer) for layer in head.layers]])
 
 
 def shipped_heads() -> tuple[str, ...]:

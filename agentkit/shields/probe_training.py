@@ -92,17 +92,25 @@ async def read_examples(
 ) -> list[Example]:
     """Return what a probe on these layers sees of each text, in order.
 
+    A third of the texts is read by itself, as what tools give is; the others as what users say is, behind a
+    conversation, where the model's chat template makes that possible.
+
     Raises:
         InferenceError: as `train_head`.
     """
+    from agentkit.inference.probe_contexts import befores, place_of
     from agentkit.inference.probe_reader import ProbeReader
 
-    reader = ProbeReader(engine, layers, window=window, priority=Priority.BACKGROUND)
+    readers = [
+        ProbeReader(engine, layers, window=window, priority=Priority.BACKGROUND, before=before)
+        for before in befores(engine.tokenizer, room=engine.context_length - 2 * window)
+    ]
     limiter = anyio.CapacityLimiter(_AT_ONCE)
     examples: dict[int, Example] = {}
     failures: list[InferenceError] = []
 
     async def read(index: int, one: LabelledText) -> None:
+        reader = readers[place_of(one.text, len(readers))]
         try:
             async with limiter:
                 means = await reader.read(one.text)

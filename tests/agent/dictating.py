@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from agentkit.errors import InferenceError
-from agentkit.inference.base import GeneratedToken, Grammar, Priority, SamplingParams, Score
+from agentkit.inference.base import GeneratedToken, Grammar, Observe, Priority, SamplingParams, Score
 from agentkit.inference.begun import BegunGeneration
 from agentkit.inference.config import EngineConfig, ModelConfig
 from agentkit.inference.engine import LocalEngine
@@ -100,11 +100,18 @@ class DictatedEngine:
         priority: Priority = Priority.INTERACTIVE,
         scope: str = "",
         public_prefix: int = 0,
+        observe: Observe | None = None,
     ) -> BegunGeneration:
         dictated = self._dictated(prompt_ids, scope)
         self.begun += 1
         return self.local.begin(
-            prompt_ids, params, grammar=dictated, priority=priority, scope=scope, public_prefix=public_prefix
+            prompt_ids,
+            params,
+            grammar=dictated,
+            priority=priority,
+            scope=scope,
+            public_prefix=public_prefix,
+            observe=observe,
         )
 
     async def score(self, prompt_ids: Sequence[int], candidate_ids: Sequence[int], **options: Any) -> Score:

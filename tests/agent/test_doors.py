@@ -121,7 +121,7 @@ async def test_what_is_held_goes_through_no_door_and_to_no_engine_that_could_not
     held: list[Held[str]] = []
     async with Pipeline(policy_of({"user_input": "block"}), overrides={"canary": ModelShield()}) as pipeline:
         said = ShieldInput(text="hello", stage=Stage.USER_INPUT, provenance=USER)
-        await pipeline.judge(said, meanwhile=held.append)
+        await pipeline.judge(said, meanwhile=lambda text, layers: held.append(text))
     (content,) = held
     for door in (to_the_engine, to_a_tool, to_the_transcript, to_the_user):
         with pytest.raises(TypeError, match="only cleared content, got Held"):

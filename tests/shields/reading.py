@@ -49,6 +49,24 @@ class StatesEngine(ScriptedEngine):
         return np.repeat(state[:, None], len(layers), axis=1).astype(np.float32)
 
 
+class GivenStates:
+    """Hidden states as an agent gives them to shields."""
+
+    def __init__(
+        self,
+        states: NDArray[np.float64] | None,
+        *,
+        fingerprint: str = FINGERPRINT,
+        layers: tuple[int, ...] = (0, 1),
+    ) -> None:
+        self.fingerprint = fingerprint
+        self.layers = layers
+        self._states = states
+
+    async def receive(self) -> NDArray[np.float32] | None:
+        return None if self._states is None else self._states.astype(np.float32)
+
+
 def engines_of(engine: Engine) -> EngineProvider:
     async def engines(reference: str | EngineAddress) -> Engine:
         return engine

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agentkit.errors import ConfigurationError, ModelLoadError, ShieldError
@@ -15,7 +17,7 @@ from agentkit.shields.registry import find_shield
 from agentkit.shields.self_test import failed_self_test
 from agentkit.testing import ScriptedEngine
 from tests.shields.fakes import content_at, policy_for
-from tests.shields.reading import StatesEngine, engines_of, written_head
+from tests.shields.reading import GivenStates, StatesEngine, engines_of, written_head
 
 CALM = "so it is, and so it will be for a long time"
 
@@ -63,6 +65,48 @@ async def test_a_policys_threshold_replaces_the_heads(tmp_path: Path) -> None:
     strict, lenient = [await started(tmp_path, threshold=value) for value in (0.4, 0.6)]
     assert (await strict.check(half)).flagged
     assert not (await lenient.check(half)).flagged
+
+
+async def test_the_states_of_the_agents_own_prefill_are_taken(tmp_path: Path) -> None:
+    engine = StatesEngine()
+    shield = await started(tmp_path, engine=engine)
+    assert shield.state_layers == (1,)
+    own = content_at(Stage.USER_INPUT, "zzzzzzzzzzzz")
+    verdict = await shield.check(replace(own, states=GivenStates(np.zeros((12, 2, 2)))))
+    assert (verdict.flagged, engine.texts) == (False, [])  # what was given counts: none of these is a z
+    verdict = await shield.check(replace(own, states=GivenStates(np.ones((12, 2, 2)))))
+    assert (verdict.flagged, engine.texts) == (True, [])
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        GivenStates(np.zeros((12, 2, 2)), fingerprint="b" * 64),
+        GivenStates(np.zeros((12, 1, 2)), layers=(0,)),
+        GivenStates(None),
+    ],
+    ids=["of another model", "of other layers", "none after all"],
+)
+async def test_other_states_are_of_no_use(tmp_path: Path, states: GivenStates) -> None:
+    engine = StatesEngine()
+    own = content_at(Stage.USER_INPUT, "zzzzzzzzzzzz")
+    verdict = await (await started(tmp_path, engine=engine)).check(replace(own, states=states))
+    assert (verdict.flagged, engine.texts) == (True, [own.text])
+
+
+async def test_given_states_that_are_no_numbers_are_no_verdict(tmp_path: Path) -> None:
+    shield = await started(tmp_path)
+    for wrong in (np.full((12, 2, 2), np.nan), np.zeros((0, 2, 2))):
+        with pytest.raises(ShieldError, match=r"hidden states of \d+ tokens are not numbers"):
+            await shield.check(replace(content_at(Stage.USER_INPUT, "zzzz"), states=GivenStates(wrong)))
+
+
+async def test_a_disguised_text_is_read_beside_what_is_given(tmp_path: Path) -> None:
+    engine = StatesEngine()
+    disguised = content_at(Stage.USER_INPUT, "\u200b".join("zzzzzzzzzz"))
+    given = replace(disguised, states=GivenStates(np.zeros((37, 2, 2))))
+    assert (await (await started(tmp_path, engine=engine)).check(given)).flagged
+    assert engine.texts == ["z" * 10]
 
 
 async def test_an_empty_text_has_nothing_to_find(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Behind what a probe may find a text: nothing, or a conversation. A head is fit on texts behind each of these."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+from agentkit.errors import ConfigurationError
+from agentkit.inference.common_prefix import common_length
+from agentkit.inference.formats import format_for
+from agentkit.inference.tokenizer import Tokenizer
+from agentkit.messages import Message
+
+_CONVERSATIONS: Final = (
+    (Message.system("You are a helpful assistant. You explain things in plain words."),),
+    (
+        Message.system("You answer questions about gardens, and look up what you do not know."),
+        Message.user("Which plants flower in the shade in March, and what does a heavy soil want before?"),
+        Message.assistant(
+            "Hellebores and snowdrops flower early in the shade. A heavy soil wants compost on top, and no digging "
+            "while it is wet."
+        ),
+    ),
+)
+_TEXTS: Final = ("0", "?")
+"""Two that have no beginning in common: what prompts with either share ends where the text would begin."""
+
+
+def conversation_prefixes(tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
+    """Return the ids that stand before what a user says; none for a model that has no template for conversations."""
+    try:
+        format = format_for(tokenizer)  # noqa: A001  # the field's word for it
+    except ConfigurationError:
+        return ()
+    prefixes = []
+    for messages in _CONVERSATIONS:
+        one, other = (
+            tuple(format.render([*messages, Message.user(text)], add_generation_prompt=False))
+            for text in _TEXTS
+        )
+        prefixes.append(one[: common_length(one, other)])
+    return tuple(prefixes)
+
+
+def place_of(text: str, places: int) -> int:
+    """Return which of so many places a text is read at: always the same one, and each by as many texts."""
+    return zlib.crc32(text.encode("utf-8", "surrogatepass")) % places
+
+
+def befores(tokenizer: Tokenizer, *, room: int) -> Sequence[Sequence[int] | None]:
+    """Return what texts are read behind, for `ProbeReader`: nothing, or a conversation of at most `room` ids."""
+    return (None, *(prefix for prefix in conversation_prefixes(tokenizer) if len(prefix) <= room))
