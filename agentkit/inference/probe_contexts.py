@@ -1,4 +1,7 @@
-"""Behind what a probe may find a text: nothing, or a conversation. A head is fit on texts behind each of these."""
+"""Behind what a probe reads a text: the beginning of a conversation, as what a user says stands behind one.
+
+Read behind nothing, its first tokens would become attention sinks, whose states are like no other's.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from typing import Final
 
 from agentkit.errors import ConfigurationError
 from agentkit.inference.common_prefix import common_length
-from agentkit.inference.formats import format_for
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.messages import Message
 
@@ -29,6 +31,8 @@ _TEXTS: Final = ("0", "?")
 
 def conversation_prefixes(tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
     """Return the ids that stand before what a user says; none for a model that has no template for conversations."""
+    from agentkit.inference.formats import format_for  # a tokenizer's libraries, for those who read alone
+
     try:
         format = format_for(tokenizer)  # noqa: A001  # the field's word for it
     except ConfigurationError:
@@ -48,6 +52,9 @@ def place_of(text: str, places: int) -> int:
     return zlib.crc32(text.encode("utf-8", "surrogatepass")) % places
 
 
-def befores(tokenizer: Tokenizer, *, room: int) -> Sequence[Sequence[int] | None]:
-    """Return what texts are read behind, for `ProbeReader`: nothing, or a conversation of at most `room` ids."""
-    return (None, *(prefix for prefix in conversation_prefixes(tokenizer) if len(prefix) <= room))
+def befores(tokenizer: Tokenizer, *, room: int) -> Sequence[Sequence[int]]:
+    """Return what texts are read behind: conversations of at most `room` ids, or else the id that begins a prompt."""
+    fitting = [prefix for prefix in conversation_prefixes(tokenizer) if len(prefix) <= room]
+    if fitting:
+        return fitting
+    return [[min(tokenizer.eos_ids, default=0) if tokenizer.bos_id is None else tokenizer.bos_id]]

@@ -1,6 +1,6 @@
 """What probes see of a text: the mean hidden states of its windows. Knows no head and no label.
 
-A text is read in pieces, each behind the token that begins a prompt, so that a long one looks like many short ones.
+A text is read in pieces, each behind the same beginning, so that a long one looks like many short ones.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from agentkit.errors import ConfigurationError, InferenceError
 from agentkit.inference.base import Engine, Priority
+from agentkit.inference.probe_contexts import befores
 from agentkit.inference.probe_head import ProbeHead
 from agentkit.inference.tokenizer import Tokenizer
 
@@ -60,7 +61,7 @@ class ProbeReader:
     ) -> None:
         """Read in windows of so many tokens, each of which begins half a window after the one before.
 
-        Every piece is read behind the ids `before`, by default the one that begins a prompt.
+        Every piece is read behind the ids `before`, by default a short conversation's.
 
         Raises:
             ConfigurationError: if the model's context does not hold one window.
@@ -69,11 +70,7 @@ class ProbeReader:
         self._layers = tuple(layers)
         self._window = window
         self._priority = priority
-        first = min(engine.tokenizer.eos_ids, default=0)
-        if engine.tokenizer.bos_id is not None:
-            first = engine.tokenizer.bos_id
-        # The state of a prompt's first token is like no other's, so it counts in no mean.
-        self._before = list(before or [first])
+        self._before = before or befores(engine.tokenizer, room=engine.context_length - window - 1)[0]
         # One place is kept for an output.
         self._piece = min(max(PIECE_TOKENS, window), engine.context_length - len(self._before) - 1)
         if self._piece < window:

@@ -92,8 +92,8 @@ async def read_examples(
 ) -> list[Example]:
     """Return what a probe on these layers sees of each text, in order.
 
-    A third of the texts is read by itself, as what tools give is; the others as what users say is, behind a
-    conversation, where the model's chat template makes that possible.
+    Half of the texts is read behind one conversation and half behind another, where the model's template makes that
+    possible: what stands before a text moves its states.
 
     Raises:
         InferenceError: as `train_head`.
@@ -103,7 +103,7 @@ async def read_examples(
 
     readers = [
         ProbeReader(engine, layers, window=window, priority=Priority.BACKGROUND, before=before)
-        for before in befores(engine.tokenizer, room=engine.context_length - 2 * window)
+        for before in befores(engine.tokenizer, room=engine.context_length - window - 1)
     ]
     limiter = anyio.CapacityLimiter(_AT_ONCE)
     examples: dict[int, Example] = {}

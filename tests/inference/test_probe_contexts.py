@@ -32,13 +32,16 @@ def test_a_model_without_a_template_has_none(tiny_checkpoint: Path) -> None:
     tokenizer = load_tokenizer(tiny_checkpoint)
     assert tokenizer.chat_template is None
     assert conversation_prefixes(tokenizer) == ()
-    assert befores(tokenizer, room=100) == (None,)
+    assert befores(tokenizer, room=100) == [
+        [min(tokenizer.eos_ids) if tokenizer.bos_id is None else tokenizer.bos_id]
+    ]
 
 
 def test_what_has_no_room_is_left_out() -> None:
     lengths = [len(prefix) for prefix in conversation_prefixes(llama3())]
-    assert len(befores(llama3(), room=max(lengths))) == 3
-    assert len(befores(llama3(), room=max(lengths) - 1)) == 2
+    assert [len(one) for one in befores(llama3(), room=max(lengths))] == lengths
+    assert [len(one) for one in befores(llama3(), room=max(lengths) - 1)] == lengths[:1]
+    assert [len(one) for one in befores(llama3(), room=5)] == [1]
 
 
 @pytest.mark.parametrize("places", [1, 3])

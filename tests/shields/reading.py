@@ -42,9 +42,8 @@ class StatesEngine(ScriptedEngine):
     async def early_states(
         self, ids: Sequence[int], layers: Sequence[int], *, priority: Priority = Priority.SHIELD
     ) -> NDArray[np.float32]:
-        text = self.tokenizer.decode(ids[1:])
-        self.texts.append(text)
-        found = [0.0, *(float(self.tokenizer.decode([one]) == "z") for one in ids[1:])]
+        self.texts.append(self.tokenizer.decode(ids).rpartition("user\n")[2])
+        found = [float(self.tokenizer.decode([one]) == "z") for one in ids]
         state = np.stack([np.array(found), np.ones(len(ids))], axis=1)
         return np.repeat(state[:, None], len(layers), axis=1).astype(np.float32)
 
