@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from agentkit.inference.base import Engine
-from agentkit.inference.config import EngineConfig, ModelConfig
+from agentkit.inference.config import EngineConfig, ModelConfig, WeightType
 from agentkit.inference.engine import LocalEngine
 from agentkit.inference.llama_tensors import EMBEDDING, HEAD, expected_shapes
 from agentkit.inference.model import LlamaModel
@@ -47,8 +47,9 @@ async def guard_engine(size_of: ModelConfig, config: EngineConfig | None = None)
     tokenizer = _llama3_tokenizer()
     shape = replace(size_of, vocab_size=tokenizer.vocab_size, tie_embeddings=False)
     tensors = _random_tensors(shape)
-    tensors[HEAD] = await _solved_head(shape, tensors, tokenizer)
-    return LocalEngine(LlamaModel(shape, tensors), tokenizer, config, name=REFERENCE)
+    weights = None if config is None else config.weights
+    tensors[HEAD] = await _solved_head(shape, tensors, tokenizer, weights)
+    return LocalEngine(LlamaModel(shape, tensors, weights=weights), tokenizer, config, name=REFERENCE)
 
 
 def _llama3_tokenizer() -> Tokenizer:
@@ -74,11 +75,11 @@ def _random_tensors(shape: ModelConfig) -> dict[str, torch.Tensor]:
 
 
 async def _solved_head(
-    shape: ModelConfig, tensors: Mapping[str, torch.Tensor], tokenizer: Tokenizer
+    shape: ModelConfig, tensors: Mapping[str, torch.Tensor], tokenizer: Tokenizer, weights: WeightType | None
 ) -> torch.Tensor:
     """Return a head whose rows for `safe` and `unsafe` answer the two known texts, and all others nothing."""
     ids = GuardIds.of(tokenizer, REFERENCE, tuple(CATEGORIES))
-    engine = LocalEngine(LlamaModel(shape, tensors), tokenizer)
+    engine = LocalEngine(LlamaModel(shape, tensors, weights=weights), tokenizer)
     try:
         bad, good, *neutral = [
             _after_last_norm(await engine.hidden_states(prompt, [shape.num_layers], start=len(prompt) - 1))

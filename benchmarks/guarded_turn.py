@@ -3,10 +3,13 @@
 The same conversation, each question in its turn, under every policy: the same prompts and the same answers.
 Rows: `default`; `probes`, what the embedded model's agents are judged by; `guard`, a model in Llama Guard 3's shape
 with as many and as wide layers as the agent's, at the user's input and the model's output; the same `judged first`, as
-if nothing ran beside it; and every `--policy`.
+if nothing ran beside it.
 
 `alone` is what the guard's own computing takes with nothing beside it, as a share of the unguarded turn. Where both
 models share the same cores, no overlap can hide it: 1 + `alone` is about the least that such a machine can reach.
+
+Drafts are off: so small a model repeats itself, and prompt lookup would make its turns far shorter than a turn of
+that length usually is.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 
@@ -27,12 +30,13 @@ from agentkit import Agent, Policy, RunStatus, SamplingParams, Session
 from agentkit.agent.metering import MeteredEngine
 from agentkit.inference.base import Engine, Priority, Score
 from agentkit.inference.catalog import EMBEDDED_MODEL
-from agentkit.inference.config import EngineConfig
+from agentkit.inference.config import EngineConfig, SpeculationMode, WeightType
 from agentkit.inference.engine import LocalEngine
 from agentkit.inference.loading import load_model
 from agentkit.shields.base import Shield, Stage
 from agentkit.shields.engine_address import EngineAddress
 from agentkit.shields.llama_guard import LlamaGuard
+from agentkit.shields.probe import Probe
 from benchmarks.guard_model import REFERENCE, THRESHOLD, guard_engine
 
 INSTRUCTIONS = "You are a helpful assistant. You explain things in plain words, and you give examples."
@@ -116,13 +120,23 @@ def policy(stages: Mapping[str, Any], *, segment_tokens: int) -> Policy:
     )
 
 
-def rows(
-    engine: LocalEngine, guard: LocalEngine, files: Mapping[str, str], arguments: argparse.Namespace
-) -> list[Row]:
+def rows(engine: LocalEngine, guard: LocalEngine, arguments: argparse.Namespace) -> list[Row]:
     """Return all rows, the unguarded one first."""
 
-    def row(name: str, under: Policy, *, model: LocalEngine | str = engine) -> Row:
-        return Row(name=name, agent=agent(model, under, {}))
+    def row(name: str, under: Policy) -> Row:
+        return Row(name=name, agent=agent(under, {}))
+
+    def probes_row() -> Row:
+        async def engines(reference: str | EngineAddress) -> Engine:
+            return engine
+
+        under = Policy.for_model(EMBEDDED_MODEL)
+        probes = {
+            name: Probe(engines=engines, **shield.options)
+            for name, shield in under.shields.items()
+            if shield.use == "probe"
+        }
+        return Row(name="probes", agent=agent(under, probes))
 
     def guarded_row(name: str, kind: type[LlamaGuard]) -> Row:
         recorded = RecordedEngine(guard)
@@ -131,11 +145,11 @@ def rows(
             return recorded
 
         shield = kind(model=REFERENCE, engines=engines, threshold=THRESHOLD)
-        return Row(name=name, agent=agent(engine, guarding, {"content": shield}), guard=recorded)
+        return Row(name=name, agent=agent(guarding, {"content": shield}), guard=recorded)
 
-    def agent(model: LocalEngine | str, under: Policy, shields: Mapping[str, Shield]) -> Agent:
+    def agent(under: Policy, shields: Mapping[str, Shield]) -> Agent:
         sampling = SamplingParams(max_tokens=arguments.output_tokens)
-        return Agent(model, instructions=INSTRUCTIONS, policy=under, shields=shields, sampling=sampling)
+        return Agent(engine, instructions=INSTRUCTIONS, policy=under, shields=shields, sampling=sampling)
 
     size = arguments.segment_tokens
     judged = [{"shield": "content", "on_hit": "block"}]
@@ -143,11 +157,9 @@ def rows(
     return [
         row("none", policy({}, segment_tokens=size)),
         row("default", Policy.default()),
-        # By its name: a shield that names the same model then shares its engine.
-        row("probes", Policy.for_model(EMBEDDED_MODEL), model=EMBEDDED_MODEL),
+        *([probes_row()] if arguments.model == EMBEDDED_MODEL else []),
         guarded_row("guard", LlamaGuard),
         guarded_row("guard, judged first", JudgedFirst),
-        *(row(name, Policy.load(path), model=arguments.model) for name, path in files.items()),
     ]
 
 
@@ -181,11 +193,13 @@ async def one_conversation(compared: Sequence[Row], repetition: int) -> None:
 
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    loaded = load_model(arguments.model, EngineConfig())
-    size_of = loaded.model.config
-    engine = LocalEngine(loaded.model, loaded.tokenizer, name=loaded.name, fingerprint=loaded.fingerprint)
-    guard = await guard_engine(size_of)
-    compared = rows(engine, guard, dict(one.split("=", 1) for one in arguments.policy), arguments)
+    config = EngineConfig(speculation=arguments.speculation, weights=arguments.weights)
+    loaded = load_model(arguments.model, config)
+    engine = LocalEngine(
+        loaded.model, loaded.tokenizer, config, name=loaded.name, fingerprint=loaded.fingerprint
+    )
+    guard = await guard_engine(loaded.model.config, EngineConfig(weights=arguments.guard_weights))
+    compared = rows(engine, guard, arguments)
     async with AsyncExitStack() as closing:
         for model in (engine, guard):
             closing.push_async_callback(model.close)
@@ -203,6 +217,9 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "repetitions": arguments.repetitions,
         "output_tokens": arguments.output_tokens,
         "segment_tokens": arguments.segment_tokens,
+        "speculation": arguments.speculation,
+        "weights": arguments.weights,
+        "guard_weights": arguments.guard_weights,
         "rows": [figures(row, compared[0]) for row in compared],
     }
 
@@ -255,7 +272,14 @@ def main() -> int:
     parser.add_argument(
         "--segment-tokens", type=int, default=48, help="how much of an answer is judged at a time"
     )
-    parser.add_argument("--policy", action="append", default=[], metavar="NAME=FILE", help="one more row")
+    parser.add_argument("--speculation", choices=get_args(SpeculationMode), default="off")
+    parser.add_argument("--weights", choices=get_args(WeightType), help="the agent's; float32 if left out")
+    parser.add_argument(
+        "--guard-weights",
+        choices=get_args(WeightType),
+        default="bfloat16",
+        help="as Llama Guard 3 is published, by default",
+    )
     arguments = parser.parse_args()
     measured = anyio.run(measure, arguments)
     print(json.dumps(measured, indent=2))

@@ -313,6 +313,9 @@ def test_warnings_about_judged_code_stay_inside():
         "a0='x'\n" + "\n".join(f"a{i + 1}=a{i}+a{i}" for i in range(200)) + "\ngetattr(os, a200)()",
         "lambda:" * 20_000 + "0",
         "not " * 40_000 + "x",
+        # Lists whose parts are parts of each other: as many ways as there are paths through them.
+        "\n".join(f"x{one} = [{', '.join(f'x{two}[0]' for two in range(8))}]" for one in range(8))
+        + "\nx0[0](cmd)",
     ],
 )
 def test_hostile_code_is_judged_or_refused_in_little_time(code: str):

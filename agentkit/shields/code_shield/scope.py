@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 # Names lead to values that lead to names: each step may double the work.
 _DEEPEST = 16
+# What is in a container is up to eight expressions, which may be in containers: after two of them it is deep enough.
+_CONTAINER_DEPTH = 6
 _LONGEST_TEXT = 10_000
 _MOST_NAMES = 8
 _BUILTIN_HOMES = ("builtins.", "__builtin__.", "__builtins__.")
@@ -159,7 +161,9 @@ def dotted_names(node: ast.expr, scope: Scope, depth: int = 0) -> tuple[str, ...
             text = constant_text(key, scope, depth + 1)
             names = [_item(base, text) for base in dotted_names(value, scope, depth + 1)]
             names += [
-                name for part in _elements(value, scope) for name in dotted_names(part, scope, depth + 1)
+                name
+                for part in _elements(value, scope)
+                for name in dotted_names(part, scope, depth + _CONTAINER_DEPTH)
             ]
         case ast.NamedExpr(value=value):
             names = dotted_names(value, scope, depth + 1)
