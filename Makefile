@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# Each file of tests runs in one of two processes.
+AT_ONCE := -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test check fix bench bench-own bench-bfcl bench-agentdojo bench-gpu bench-load bench-peers test-vllm setup services clean
@@ -10,7 +12,7 @@ demo: setup
 	$(BIN)/agentkit demo
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest $(AT_ONCE)
 
 # What needs a model server: the engines' conformance suite, the whole guarded agent and faults, over vLLM on this machine.
 # Installs it where it is missing (2.5 GB, two minutes); where that cannot be, says why. Two servers take 7 GB of memory.
@@ -23,7 +25,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest $(AT_ONCE)
 
 fix: setup
 	$(BIN)/ruff check --fix .
