@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from agentkit.errors import ConfigurationError
-from agentkit.inference.common_prefix import common_length
 from agentkit.inference.tokenizer import Tokenizer
 from agentkit.messages import Message
 
@@ -25,26 +24,19 @@ _CONVERSATIONS: Final = (
         ),
     ),
 )
-_TEXTS: Final = ("0", "?")
-"""Two that have no beginning in common: what prompts with either share ends where the text would begin."""
 
 
 def conversation_prefixes(tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
     """Return the ids that stand before what a user says; none for a model that has no template for conversations."""
-    from agentkit.inference.formats import format_for  # a tokenizer's libraries, for those who read alone
+    # A tokenizer's libraries, for those who read alone.
+    from agentkit.inference.formats import format_for
+    from agentkit.inference.formats.before_user import ids_before_user
 
     try:
         format = format_for(tokenizer)  # noqa: A001  # the field's word for it
     except ConfigurationError:
         return ()
-    prefixes = []
-    for messages in _CONVERSATIONS:
-        one, other = (
-            tuple(format.render([*messages, Message.user(text)], add_generation_prompt=False))
-            for text in _TEXTS
-        )
-        prefixes.append(one[: common_length(one, other)])
-    return tuple(prefixes)
+    return tuple(ids_before_user(format, messages) for messages in _CONVERSATIONS)
 
 
 def place_of(text: str, places: int) -> int:
